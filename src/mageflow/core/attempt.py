@@ -1,0 +1,296 @@
+"""The rules of a run's attempts: start, claim, end, and what happens when nobody can or does."""
+
+from __future__ import annotations
+
+from mageflow.core.decision import Decision, Need, Records
+from mageflow.core.events import (
+    Claim,
+    ClaimReply,
+    Defaults,
+    End,
+    EndReply,
+    Failed,
+    HandedBack,
+    Reroute,
+    RetryRun,
+    Start,
+    StartReply,
+    Stopped,
+    Strand,
+    Succeeded,
+    TakeBack,
+    Verdict,
+)
+from mageflow.core.options import backoff, merge_options
+from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, replace
+from mageflow.core.runs import (
+    control_of,
+    finish,
+    missing,
+    move,
+    new_run,
+    removed,
+    run_in,
+    run_row,
+    signature_in,
+    touch,
+    wait,
+)
+from mageflow.core.status import WAITING, RunStatus
+
+__all__ = ["claim", "end", "reroute", "retry", "start", "strand", "take_back"]
+
+_HOLDING = (Control.SUSPEND, Control.INTERRUPT)
+_FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
+_EARLY = 1e-3
+"""Seconds by which an engine's own clock may run ahead of the store's."""
+
+
+def start(records: Records, event: Start, now: float, jitter: float) -> Decision | Need:
+    """Make a run of a signature, once."""
+    if need := missing(records, (event.run, event.signature)):
+        return need
+    existing = run_in(records, event.run)
+    if existing is not None:
+        return Decision(reply=StartReply(run=existing, created=existing.token == event.token))
+    signature = signature_in(records, event.signature)
+    if signature is None:
+        return Decision(reply=StartReply())
+    options = merge_options(event.options, signature.options, event.defaults.get(signature.task))
+    made = new_run(signature, event.run, now, origin=event.origin, options=options)
+    run = replace(made, sent=event.sent)
+    return Decision(
+        writes=(run,),
+        rows=() if run.status is RunStatus.SUSPENDED else (run_row(run),),
+        touches=touch(signature, now, run.due_at),
+        reply=StartReply(run=run, created=True),
+    )
+
+
+def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decision | Need:
+    """Make a new run of what the ended run `event.run` was, with the message it received."""
+    if need := missing(records, (event.run, event.new)):
+        return need
+    again = run_in(records, event.new)
+    if again is not None:
+        return Decision(reply=StartReply(run=again, created=again.token == event.token))
+    ended = run_in(records, event.run)
+    if ended is None or not ended.status.is_terminal:
+        return Decision(reply=StartReply())
+    run = RunRecord(
+        key=event.new,
+        created_at=now,
+        signature=ended.signature,
+        task=ended.task,
+        route=ended.route,
+        status=RunStatus.QUEUED,
+        due_at=now,
+        origin=ended.origin,
+        sent=ended.sent,
+        message=ended.message,
+        on_success=ended.on_success,
+        on_error=ended.on_error,
+        on_done=ended.on_done,
+        model=ended.model,
+        options=replace(ended.options, delay=None, eta=None, idempotency_key=None),
+        root=ended.root,
+        cause=ended.cause,
+        done_ttl=ended.done_ttl,
+    )
+    return Decision(writes=(run,), rows=(run_row(run),), reply=StartReply(run=run, created=True))
+
+
+def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
+    """Give a run to a worker, if it may have it."""
+    run = run_in(records, event.run)
+    if run is None:
+        return Decision(settled=(event.run,), reply=ClaimReply(verdict=Verdict.ABSENT))
+    if run.status.is_terminal:
+        return Decision(settled=(run.key,), reply=ClaimReply(verdict=Verdict.ENDED, run=run))
+    repeated = run.status is RunStatus.RUNNING and run.worker == event.worker and run.token == event.token
+    if run.status is RunStatus.RUNNING and not repeated:
+        return Decision(reply=ClaimReply(verdict=Verdict.HELD, run=run))
+    if run.status not in WAITING and not repeated:
+        return Decision(settled=(run.key,), reply=ClaimReply(verdict=Verdict.PARKED, run=run))
+    if run.due_at > now + _EARLY:
+        return Decision(reply=ClaimReply(verdict=Verdict.EARLY, run=run))
+    first = run.message is None
+    wanted = [*run.lineage]
+    if first:
+        wanted.append(run.signature)
+        if run.origin in _FROM_CAUSE and run.cause is not None:
+            wanted.append(run.cause)
+    if need := missing(records, wanted):
+        return need
+    signature = signature_in(records, run.signature) if first else None
+    cause = run_in(records, run.cause) if first and run.cause is not None else None
+    if repeated:
+        return Decision(reply=ClaimReply(verdict=Verdict.CLAIMED, run=run, signature=signature, cause=cause))
+    control = control_of(records, run.control, run.lineage)
+    if control is not Control.NONE:
+        return _refuse(records, run, control, now, event.defaults)
+    if first:
+        lapse = _lapse(run, signature, cause, now)
+        if lapse is not None:
+            return _ended_by_claim(finish(records, replace(run, failure=lapse), RunStatus.FAILED, now, event.defaults))
+        assert signature is not None
+        run = replace(
+            run,
+            on_success=signature.on_success,
+            on_error=signature.on_error,
+            on_done=signature.on_done,
+            options=merge_options(run.options, event.defaults.get(run.task)),
+        )
+    move(run, RunStatus.RUNNING)
+    held = replace(
+        run,
+        status=RunStatus.RUNNING,
+        worker=event.worker,
+        attempt=run.attempt + 1,
+        started_at=now,
+        unroutable_at=None,
+    )
+    reply = ClaimReply(verdict=Verdict.CLAIMED, run=held, signature=signature, cause=cause)
+    return Decision(writes=(held,), settled=(run.key,), reply=reply)
+
+
+def _refuse(records: Records, run: RunRecord, control: Control, now: float, defaults: Defaults) -> Decision | Need:
+    """A control of the lineage stops the run at its claim."""
+    if control is Control.CANCEL:
+        return _ended_by_claim(finish(records, run, RunStatus.CANCELLED, now, defaults))
+    decision = wait(run, run.due_at, now, control)
+    return replace(decision, reply=ClaimReply(verdict=Verdict.PARKED, run=decision.reply))
+
+
+def _ended_by_claim(decision: Decision | Need) -> Decision | Need:
+    if isinstance(decision, Need):
+        return decision
+    return replace(decision, reply=ClaimReply(verdict=Verdict.ENDED, run=decision.reply))
+
+
+def _lapse(run: RunRecord, signature: SignatureRecord | None, cause: RunRecord | None, now: float) -> Failure | None:
+    """Say why a run can no longer begin, if it cannot."""
+    limit = run.options.schedule_timeout
+    if limit is not None and now - run.due_at > limit:
+        return Failure(
+            type="ScheduleTimeout",
+            message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
+            f"{now - run.due_at:.3g} s ago); start more workers or give it a longer schedule_timeout",
+        )
+    if signature is None:
+        return removed(run.signature)
+    if run.origin in _FROM_CAUSE and cause is None:
+        return Failure(
+            type="RunNotFoundError",
+            message=f"the run {run.cause} whose end called this one is gone from the store, and its result with it; "
+            "give its signature a longer ttl_when_sign_done",
+        )
+    return None
+
+
+def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
+    """Take what an attempt came to, if the run is still this attempt's."""
+    run = run_in(records, event.run)
+    if run is None:
+        return Decision(reply=EndReply(run=None, accepted=False))
+    if run.status is not RunStatus.RUNNING or run.worker != event.worker or run.attempt != event.attempt:
+        return Decision(reply=EndReply(run=run, accepted=run.token == event.token))
+    if need := missing(records, run.lineage):
+        return need
+    if run.message is None and event.message is not None:
+        run = replace(run, message=event.message)
+    control = control_of(records, run.control, run.lineage)
+    decision = _after(records, run, event, now, jitter, control)
+    if isinstance(decision, Need):
+        return decision
+    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+
+
+def _after(
+    records: Records, run: RunRecord, event: End, now: float, jitter: float, control: Control
+) -> Decision | Need:
+    if control is Control.CANCEL:
+        return finish(records, run, RunStatus.CANCELLED, now, event.defaults)
+    match event.outcome:
+        case Succeeded(result):
+            succeeded = replace(run, result=result, failure=None)
+            return finish(records, succeeded, RunStatus.SUCCEEDED, now, event.defaults)
+        case Failed() as failed:
+            failures = run.failures + 1
+            run = replace(run, failure=failed.failure, failures=failures)
+            if not failed.retry or failures > (run.options.retries or 0):
+                return finish(records, run, RunStatus.FAILED, now, event.defaults)
+            pause = failed.after if failed.after is not None else backoff(run.options, failures, jitter)
+            return wait(run, now + pause, now, control)
+        case Stopped() if control in _HOLDING:
+            return _park(run)
+        case Stopped() | HandedBack():
+            return wait(run, now, now, control)
+
+
+def _park(run: RunRecord) -> Decision:
+    move(run, RunStatus.INTERRUPTED)
+    parked = replace(run, status=RunStatus.INTERRUPTED)
+    return Decision(writes=(parked,), reply=parked)
+
+
+def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> Decision | Need:
+    """Take a run from a dead worker: tried again, or failed where workers keep dying of it."""
+    run = run_in(records, event.run)
+    if run is None or run.status is not RunStatus.RUNNING or run.worker != event.worker:
+        return Decision(reply=EndReply(run=run, accepted=False))
+    if need := missing(records, run.lineage):
+        return need
+    run = replace(run, losses=run.losses + 1)
+    control = control_of(records, run.control, run.lineage)
+    decision: Decision | Need
+    if control is Control.CANCEL:
+        decision = finish(records, run, RunStatus.CANCELLED, now, event.defaults)
+    elif control is Control.INTERRUPT:
+        decision = _park(run)
+    elif run.losses > event.max_losses:
+        lost = Failure(
+            type="WorkerLostError",
+            message=f"{run.losses} workers died while they executed this run, the last one was {event.worker}; it is "
+            "not tried again, since it may be what kills them (memory, a crash in native code)",
+            attempt=run.attempt,
+        )
+        decision = finish(records, replace(run, failure=lost), RunStatus.FAILED, now, event.defaults)
+    else:
+        decision = wait(run, now, now, control)
+    if isinstance(decision, Need):
+        return decision
+    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+
+
+def strand(records: Records, event: Strand, now: float, jitter: float) -> Decision | Need:
+    """Let a run wait for a worker that knows its task, and fail it when none comes."""
+    run = run_in(records, event.run)
+    if run is None:
+        return Decision(settled=(event.run,), reply=EndReply(run=None, accepted=False))
+    if run.status not in WAITING:
+        return Decision(reply=EndReply(run=run, accepted=False))
+    since = run.unroutable_at if run.unroutable_at is not None else now
+    if now >= since + event.patience:
+        unknown = Failure(
+            type="UnknownTaskError",
+            message=f"no worker knew the task {run.task!r} for {now - since:.3g} s; start a worker of the code that "
+            "registers it, then retry this run",
+        )
+        decision = finish(records, replace(run, failure=unknown), RunStatus.FAILED, now, event.defaults)
+        if isinstance(decision, Need):
+            return decision
+        return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+    if run.status is not RunStatus.UNROUTABLE:
+        move(run, RunStatus.UNROUTABLE)
+    stranded = replace(run, status=RunStatus.UNROUTABLE, unroutable_at=since, due_at=since + event.patience)
+    return Decision(writes=(stranded,), rows=(run_row(stranded),), reply=EndReply(run=stranded, accepted=True))
+
+
+def reroute(records: Records, event: Reroute, now: float, jitter: float) -> Decision | Need:
+    """Make a stranded run due again."""
+    run = run_in(records, event.run)
+    if run is None or run.status is not RunStatus.UNROUTABLE:
+        return Decision(reply=EndReply(run=run, accepted=False))
+    decision = wait(run, now, now, Control.NONE)
+    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))

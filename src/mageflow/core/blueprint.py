@@ -1,0 +1,99 @@
+"""The rules of signatures: keep, change, remove."""
+
+from __future__ import annotations
+
+from mageflow.core.decision import Decision, Need, Records
+from mageflow.core.events import (
+    AppendCallbacks,
+    EditKwargs,
+    PutSignature,
+    RemoveSignature,
+    SetSignatureControl,
+    SignatureReply,
+    Slot,
+)
+from mageflow.core.records import Record, SignatureRecord, replace
+from mageflow.core.runs import missing, signature_in, touch
+
+__all__ = ["append", "edit", "put", "remove", "set_signature_control"]
+
+
+def _named(record: SignatureRecord) -> tuple[str, ...]:
+    named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
+    named.pop(record.key, None)
+    return tuple(named)
+
+
+def _absent(records: Records, keys: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(key for key in keys if signature_in(records, key) is None)
+
+
+def _touches(records: Records, keys: tuple[str, ...], now: float) -> tuple[tuple[str, float], ...]:
+    signatures = (signature_in(records, key) for key in keys)
+    return tuple(moved for signature in signatures if signature is not None for moved in touch(signature, now, now))
+
+
+def put(records: Records, event: PutSignature, now: float, jitter: float) -> Decision | Need:
+    """Keep a new signature whose callbacks all exist."""
+    named = _named(event.record)
+    if need := missing(records, (event.record.key, *named)):
+        return need
+    if gone := _absent(records, named):
+        return Decision(reply=SignatureReply(missing=gone))
+    existing = signature_in(records, event.record.key)
+    if existing is not None:
+        return Decision(reply=SignatureReply(signature=existing))
+    record = replace(event.record, created_at=now, expires_at=now + event.record.active_ttl)
+    return Decision(writes=(record,), touches=_touches(records, named, now), reply=SignatureReply(signature=record))
+
+
+def _change(record: SignatureRecord, now: float, **changes: object) -> Decision:
+    expires_at = max(record.expires_at or 0.0, now + record.active_ttl)
+    changed = replace(record, expires_at=expires_at, **changes)
+    return Decision(writes=(changed,), reply=SignatureReply(signature=changed))
+
+
+def edit(records: Records, event: EditKwargs, now: float, jitter: float) -> Decision | Need:
+    """Replace, add and drop bound kwargs, key by key."""
+    record = signature_in(records, event.key)
+    if record is None:
+        return Decision(reply=SignatureReply())
+    kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in event.drop}
+    kwargs.update(event.put)
+    return _change(record, now, kwargs=kwargs)
+
+
+_FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_done"}
+
+
+def append(records: Records, event: AppendCallbacks, now: float, jitter: float) -> Decision | Need:
+    """Add callbacks at the end of a list; the same one may stand there twice, and then fires twice."""
+    if need := missing(records, event.callbacks):
+        return need
+    record = signature_in(records, event.key)
+    if record is None:
+        return Decision(reply=SignatureReply())
+    if record.token == event.token:
+        return Decision(reply=SignatureReply(signature=record))
+    if gone := _absent(records, event.callbacks):
+        return Decision(reply=SignatureReply(signature=record, missing=gone))
+    field = _FIELDS[event.slot]
+    decision = _change(record, now, **{field: (*getattr(record, field), *event.callbacks)})
+    return replace(decision, touches=_touches(records, event.callbacks, now))
+
+
+def remove(records: Records, event: RemoveSignature, now: float, jitter: float) -> Decision | Need:
+    """Remove a signature and those of its callbacks that the caller found to be used by nothing else."""
+    if need := missing(records, (event.key, *event.callbacks)):
+        return need
+    found = [signature_in(records, key) for key in (event.key, *event.callbacks)]
+    deletes: tuple[Record, ...] = tuple(record for record in found if record is not None)
+    return Decision(deletes=deletes, reply=SignatureReply(signature=found[0]))
+
+
+def set_signature_control(records: Records, event: SetSignatureControl, now: float, jitter: float) -> Decision | Need:
+    """Hold the runs that will be made of a signature, or let them go."""
+    record = signature_in(records, event.key)
+    if record is None or record.control is event.control:
+        return Decision(reply=SignatureReply(signature=record))
+    return _change(record, now, control=event.control)

@@ -1,0 +1,47 @@
+"""What the core answers: a bounded set of writes, or the wish for more records."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from msgspec import Struct
+
+from mageflow.core.records import OutboxRow, Record
+
+__all__ = ["MAX_RECORDS", "Decide", "Decision", "Need", "Records"]
+
+MAX_RECORDS = 500
+"""The most records that one commit writes; what is more is a continuation."""
+
+Records = Mapping[str, Record | None]
+"""The loaded records by key; None where the store has none."""
+
+
+class Need(Struct, frozen=True):
+    """Ask for these records too; the same event is then decided again with all of them."""
+
+    keys: tuple[str, ...]
+
+
+class Decision(Struct, frozen=True, kw_only=True):
+    """What one commit does, all of it or nothing.
+
+    A written record carries the revision that was loaded (0: it must not exist yet); the store writes the next one.
+    """
+
+    writes: tuple[Record, ...] = ()
+    rows: tuple[OutboxRow, ...] = ()
+    """Outbox rows to put; one with the same key is replaced."""
+    settled: tuple[str, ...] = ()
+    """Outbox rows to remove, before `rows` are put."""
+    deletes: tuple[Record, ...] = ()
+    """Records to remove, if they still have this revision."""
+    touches: tuple[tuple[str, float], ...] = ()
+    """New expiry times: no revision is checked or changed, and none is ever made earlier."""
+    reply: Any = None
+    """What the caller learns; a typed struct of the event's module."""
+
+
+Decide = Callable[[Records, float], Decision | Need]
+"""An event bound to its rule: `(records, now)` to a decision. Pure, so a store may call it again."""

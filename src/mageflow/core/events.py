@@ -1,0 +1,326 @@
+"""What can happen to runs and signatures, and what the one who brought it about learns.
+
+An event names all that its rule may know. `token` names the commit: where a reply was lost, the same event is decided
+again and finds its own token on the records.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from mageflow.core.options import Options
+from mageflow.core.records import (
+    Control,
+    Failure,
+    Origin,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    WorkerRecord,
+)
+
+__all__ = [
+    "AdvanceCallbacks",
+    "Announce",
+    "AppendCallbacks",
+    "Claim",
+    "ClaimReply",
+    "ControlReply",
+    "Defaults",
+    "EditKwargs",
+    "End",
+    "EndReply",
+    "Event",
+    "Failed",
+    "HandedBack",
+    "PutSignature",
+    "RemoveSignature",
+    "Reroute",
+    "RetryRun",
+    "SetControl",
+    "SetSignatureControl",
+    "SignatureReply",
+    "Slot",
+    "Start",
+    "StartReply",
+    "Stopped",
+    "Strand",
+    "Succeeded",
+    "Sweep",
+    "TakeBack",
+    "Verdict",
+    "Withdraw",
+]
+
+Defaults = Mapping[str, Options]
+"""The options that the tasks of this process were registered with, by task name."""
+
+_NO_DEFAULTS: Defaults = {}
+
+
+class Slot(StrEnum):
+    """The lists of callbacks that a signature has."""
+
+    SUCCESS = "success"
+    ERROR = "error"
+    DONE = "done"
+
+
+# What a body came to
+
+
+class Succeeded(Struct, frozen=True):
+    result: Raw
+
+
+class Failed(Struct, frozen=True, kw_only=True):
+    failure: Failure
+    retry: bool = True
+    """False: what failed can never succeed, whatever retries are left."""
+    after: float | None = None
+    """Seconds until the next attempt, instead of the backoff."""
+
+
+class Stopped(Struct, frozen=True):
+    """The body was stopped because an interrupt or a cancel asked for it."""
+
+
+class HandedBack(Struct, frozen=True):
+    """The worker leaves before the body could end; the attempt counts for nothing."""
+
+
+# The life of a run
+
+
+class Start(Struct, frozen=True, kw_only=True):
+    """Somebody starts a signature. Loads `run` and `signature`."""
+
+    run: str
+    signature: str
+    origin: Origin = Origin.MESSAGE
+    sent: Raw | None = None
+    options: Options = Options()
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Claim(Struct, frozen=True, kw_only=True):
+    """A worker wants to execute a run. Loads `run`."""
+
+    run: str
+    worker: str
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class End(Struct, frozen=True, kw_only=True):
+    """A worker says what an attempt came to. Loads `run`."""
+
+    run: str
+    worker: str
+    attempt: int
+    outcome: Succeeded | Failed | Stopped | HandedBack
+    message: Raw | None = None
+    """The message as the body received it."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class TakeBack(Struct, frozen=True, kw_only=True):
+    """`worker` is dead; what it held is tried again or fails. Loads `run`."""
+
+    run: str
+    worker: str
+    max_losses: int
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Strand(Struct, frozen=True, kw_only=True):
+    """No live worker knows the run's task. Loads `run`."""
+
+    run: str
+    patience: float
+    """Seconds to wait for a worker that knows it."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Reroute(Struct, frozen=True, kw_only=True):
+    """A worker now knows the task of a stranded run. Loads `run`."""
+
+    run: str
+    token: str
+
+
+class SetControl(Struct, frozen=True, kw_only=True):
+    """Somebody suspends, interrupts, resumes (`Control.NONE`) or cancels a run. Loads `run`."""
+
+    run: str
+    control: Control
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Sweep(Struct, frozen=True, kw_only=True):
+    """Carry the control of `run` to some of its descendants. Loads `run` and `page`."""
+
+    run: str
+    control: Control
+    """What the sweep set out with; where it is another by now, nothing is done and the sweep begins anew."""
+    page: tuple[str, ...]
+    last: bool
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class AdvanceCallbacks(Struct, frozen=True, kw_only=True):
+    """Make the next callbacks of an end that had more than one commit may hold. Loads `run`."""
+
+    run: str
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class RetryRun(Struct, frozen=True, kw_only=True):
+    """Somebody wants an ended run tried again, as `new`. Loads both."""
+
+    run: str
+    new: str
+    token: str
+
+
+# Signatures
+
+
+class PutSignature(Struct, frozen=True, kw_only=True):
+    """Keep a new signature. Loads it and the callbacks it names."""
+
+    record: SignatureRecord
+    token: str
+
+
+class EditKwargs(Struct, frozen=True, kw_only=True):
+    """Change the bound kwargs of a signature. Loads it."""
+
+    key: str
+    put: Mapping[str, Any] = {}
+    drop: tuple[str, ...] = ()
+    clear: bool = False
+    token: str
+
+
+class AppendCallbacks(Struct, frozen=True, kw_only=True):
+    """Add callbacks to the end of one of a signature's lists. Loads it and them."""
+
+    key: str
+    slot: Slot
+    callbacks: tuple[str, ...]
+    token: str
+
+
+class RemoveSignature(Struct, frozen=True, kw_only=True):
+    """Remove a signature, and those of its callbacks that nothing else names. Loads them all."""
+
+    key: str
+    callbacks: tuple[str, ...] = ()
+    token: str
+
+
+class SetSignatureControl(Struct, frozen=True, kw_only=True):
+    """Hold, or let go, the runs that a signature will have. Loads it."""
+
+    key: str
+    control: Control
+    token: str
+
+
+# Processes
+
+
+class Announce(Struct, frozen=True, kw_only=True):
+    """A process says that it is there, and which tasks it knows. Loads the records."""
+
+    records: tuple[WorkerRecord | TaskRecord, ...]
+    token: str
+
+
+class Withdraw(Struct, frozen=True, kw_only=True):
+    """A worker that holds nothing any more is gone. Loads it."""
+
+    worker: str
+    token: str
+
+
+Event = (
+    Start
+    | Claim
+    | End
+    | TakeBack
+    | Strand
+    | Reroute
+    | SetControl
+    | Sweep
+    | AdvanceCallbacks
+    | RetryRun
+    | PutSignature
+    | EditKwargs
+    | AppendCallbacks
+    | RemoveSignature
+    | SetSignatureControl
+    | Announce
+    | Withdraw
+)
+
+
+# Replies
+
+
+class StartReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None = None
+    """None: there is nothing to start, the signature or the run to try again is gone."""
+    created: bool = False
+
+
+class Verdict(StrEnum):
+    """What became of a claim."""
+
+    CLAIMED = "claimed"
+    HELD = "held"
+    """A live worker has it: this is a duplicate."""
+    ENDED = "ended"
+    """It is terminal, or this claim ended it (cancelled, too late, its signature gone)."""
+    PARKED = "parked"
+    """It is suspended or interrupted."""
+    EARLY = "early"
+    """Its time has not come; its outbox row stays."""
+    ABSENT = "absent"
+
+
+class ClaimReply(Struct, frozen=True, kw_only=True):
+    verdict: Verdict
+    run: RunRecord | None = None
+    signature: SignatureRecord | None = None
+    """Where the run's message is still to be assembled."""
+    cause: RunRecord | None = None
+
+
+class EndReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None
+    """The run as it stands now."""
+    accepted: bool
+    """False: the run is not this attempt's any more, and nothing was changed."""
+
+
+class ControlReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None
+
+
+class SignatureReply(Struct, frozen=True, kw_only=True):
+    signature: SignatureRecord | None = None
+    missing: tuple[str, ...] = ()
+    """The callbacks that the store does not have; nothing was written."""

@@ -1,0 +1,34 @@
+"""Ids that are derived: what has one cause and one place exists once, whoever creates it and how often."""
+
+from __future__ import annotations
+
+from base64 import b32encode
+from hashlib import blake2b
+
+__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "retry_id"]
+
+RUN = "run_"
+SIGNATURE = "sig_"
+WORKER = "wrk_"
+
+_STAMP = 10
+"""The first characters of an id tell when it was made; they keep a store's new rows side by side."""
+
+
+def _digest(*parts: str) -> str:
+    return b32encode(blake2b("\0".join(parts).encode(), digest_size=10).digest()).decode().lower()
+
+
+def callback_id(cause: str, slot: str, place: int) -> str:
+    """Give the id of the run of the callback at `place` of the list `slot` of the run `cause`."""
+    return f"{RUN}{cause[len(RUN) : len(RUN) + _STAMP]}{_digest(cause, slot, str(place))}"
+
+
+def retry_id(run: str) -> str:
+    """Give the id of the run that tries the ended run `run` again."""
+    return f"{RUN}{run[len(RUN) : len(RUN) + _STAMP]}{_digest(run, 'retry')}"
+
+
+def idempotent_id(task: str, key: str) -> str:
+    """Give the id of the one run that `task` may have under the idempotency key `key` while its record is kept."""
+    return f"{RUN}{'0' * _STAMP}{_digest('idempotency', task, key)}"

@@ -1,0 +1,289 @@
+"""What the store keeps: signatures, runs, workers and the names of tasks.
+
+Records are frozen; a change is a new record with the next revision. Their JSON is the store's format: fields are only
+ever added, with a default, so that a record of an older release still opens.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+
+import msgspec
+from msgspec import Raw, Struct
+
+from mageflow.core.options import Options
+from mageflow.core.status import LIVE, RunStatus
+from mageflow.errors import CorruptRecordError
+
+__all__ = [
+    "Control",
+    "Cursor",
+    "Failure",
+    "Index",
+    "Origin",
+    "OutboxRow",
+    "Record",
+    "RowAction",
+    "RunRecord",
+    "SignatureRecord",
+    "TaskRecord",
+    "WorkerRecord",
+    "advance_key",
+    "decode",
+    "encode",
+    "index_of",
+    "replace",
+    "task_key",
+]
+
+if TYPE_CHECKING:
+    MaybeRaw: TypeAlias = Raw | None
+else:
+    # msgspec decodes a `Raw | None` as if it were None alone. A field that is None is never written, so its default
+    # says it.
+    MaybeRaw = Raw
+
+
+class Control(StrEnum):
+    """What somebody asked of a run or a signature; on a run it reaches all that have it in their lineage."""
+
+    NONE = ""
+    SUSPEND = "suspend"
+    INTERRUPT = "interrupt"
+    CANCEL = "cancel"
+
+    @property
+    def rank(self) -> int:
+        """Which control wins where several reach one run: the strongest."""
+        return _RANKS[self]
+
+
+_RANKS = {Control.NONE: 0, Control.SUSPEND: 1, Control.INTERRUPT: 2, Control.CANCEL: 3}
+
+
+class Origin(StrEnum):
+    """Where the base of a run's message comes from."""
+
+    MESSAGE = "message"
+    """What the caller sent: the run's `sent`."""
+    VALUE = "value"
+    """A value for the return field: the run's `sent`."""
+    RESULT = "result"
+    """The result of the run's cause, for the return field."""
+    FAILURE = "failure"
+    """The message of the run's cause as it was received, and its failure for the field that asks for it."""
+    OUTCOME = "outcome"
+    """The outcome of the run's cause, for the return field."""
+
+
+class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Why a run failed: the stored form of `TaskFailure`."""
+
+    type: str
+    message: str
+    traceback: str = ""
+    attempt: int = 0
+
+
+class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far a decision that was too large for one commit has come."""
+
+    callbacks: int = 0
+    """How many callbacks of the run's end exist."""
+    sweep: bool = False
+    """Whether the run's control is still being carried to its descendants."""
+
+
+class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
+    key: str
+    rev: int = 0
+    """0 before the first commit; every commit adds one."""
+    token: str = ""
+    """The commit that wrote this revision."""
+    created_at: float
+    expires_at: float | None = None
+    """From when on the purge may take it (seconds since the epoch, the store's time); None: not yet."""
+
+
+class SignatureRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="signature"):
+    """A persisted blueprint of a call."""
+
+    task: str
+    route: str
+    kwargs: dict[str, Any] = {}
+    on_success: tuple[str, ...] = ()
+    on_error: tuple[str, ...] = ()
+    on_done: tuple[str, ...] = ()
+    model: str | None = None
+    options: Options = Options()
+    control: Control = Control.NONE
+    active_ttl: float
+    done_ttl: float
+
+
+class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run"):
+    """One execution of a signature."""
+
+    signature: str
+    task: str
+    route: str
+    status: RunStatus
+    due_at: float
+    """When it may begin, or begin its next attempt."""
+    origin: Origin = Origin.MESSAGE
+    sent: MaybeRaw = None
+    """What the caller sent, as JSON; its meaning is the origin's."""
+    message: MaybeRaw = None
+    """The message as the body received it, frozen no later than with the first attempt's outcome."""
+    result: MaybeRaw = None
+    failure: Failure | None = None
+    on_success: tuple[str, ...] = ()
+    on_error: tuple[str, ...] = ()
+    on_done: tuple[str, ...] = ()
+    model: str | None = None
+    """The model that validates the message instead of the task's own, by name."""
+    options: Options = Options()
+    control: Control = Control.NONE
+    worker: str | None = None
+    """Who holds it, or held it last."""
+    attempt: int = 0
+    """How often it was claimed: with `worker` the fence that refuses a late end."""
+    failures: int = 0
+    """How many attempts failed: what `retries` counts."""
+    losses: int = 0
+    """How many attempts ended with their worker's death."""
+    started_at: float | None = None
+    ended_at: float | None = None
+    unroutable_at: float | None = None
+    root: str | None = None
+    """The run that all of this began with; None on that run itself."""
+    parent: str | None = None
+    cause: str | None = None
+    lineage: tuple[str, ...] = ()
+    """The runs whose control reaches this one."""
+    cursor: Cursor | None = None
+    done_ttl: float
+
+
+class WorkerRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="worker"):
+    """One incarnation of a process that executes runs. Its beat is the store's own column, not part of the record."""
+
+    name: str
+    host: str = ""
+    pid: int = 0
+    tasks: tuple[str, ...] = ()
+    routes: tuple[str, ...] = ()
+
+
+class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task"):
+    """The name of a task that some process registered."""
+
+    route: str
+
+
+Record = SignatureRecord | RunRecord | WorkerRecord | TaskRecord
+R = TypeVar("R", SignatureRecord, RunRecord, WorkerRecord, TaskRecord)
+
+
+class RowAction(StrEnum):
+    """What an outbox row makes due."""
+
+    RUN = "run"
+    ADVANCE = "advance"
+
+
+class OutboxRow(Struct, frozen=True, kw_only=True):
+    """«This run is due», or «this continuation is due»."""
+
+    key: str
+    run: str
+    action: RowAction = RowAction.RUN
+    route: str
+    task: str
+    priority: int
+    due_at: float
+    deliveries: int = 0
+    """How often it was submitted to an engine."""
+
+
+class Index(Struct, frozen=True):
+    """The fields of a record that stores index, whatever its kind."""
+
+    kind: str
+    status: str | None = None
+    live: bool = True
+    """A live record is never purged, and keeps what it refers to."""
+    task: str | None = None
+    signature: str | None = None
+    root: str | None = None
+    cause: str | None = None
+    worker: str | None = None
+    """Who holds it now."""
+    names: tuple[str, ...] = ()
+    """The records it keeps while it is kept itself."""
+
+
+def index_of(record: Record) -> Index:
+    """Give the indexed fields of `record`."""
+    match record:
+        case RunRecord():
+            live = record.status in LIVE or record.cursor is not None
+            held = record.lineage if live else ()  # its controls reach the run; the root and the cause stand below
+            return Index(
+                kind="run",
+                status=record.status.value,
+                live=live,
+                task=record.task,
+                signature=record.signature,
+                root=record.root,
+                cause=record.cause,
+                worker=record.worker if record.status is RunStatus.RUNNING else None,
+                names=tuple(key for key in held if key not in (record.root, record.cause)) if held else (),
+            )
+        case SignatureRecord():
+            named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
+            named.pop(record.key, None)
+            return Index(kind="signature", live=False, task=record.task, names=tuple(named))
+        case WorkerRecord():
+            return Index(kind="worker")
+        case TaskRecord():
+            return Index(kind="task", live=False)
+
+
+_encoder = msgspec.json.Encoder()
+_decoder: msgspec.json.Decoder[Record] = msgspec.json.Decoder(Record)
+
+
+def encode(record: Record) -> bytes:
+    """Give the stored form of `record`."""
+    return _encoder.encode(record)
+
+
+def decode(data: bytes, key: str) -> Record:
+    """Read a stored record.
+
+    Raises:
+        CorruptRecordError: if `data` is no record of this or an older release.
+    """
+    try:
+        return _decoder.decode(data)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise CorruptRecordError(
+            f"the record {key!r} cannot be read: {error}. Its bytes were changed by something other than mageflow or a "
+            "newer release wrote them; removing this record frees what waits on it",
+            key=key,
+        ) from error
+
+
+replace = msgspec.structs.replace
+
+
+def advance_key(run_id: str) -> str:
+    """Give the outbox key of a run's continuation."""
+    return f"advance:{run_id}"
+
+
+def task_key(name: str) -> str:
+    """Give the key of the record that remembers a task's name."""
+    return f"task:{name}"

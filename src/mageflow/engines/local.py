@@ -1,0 +1,82 @@
+"""The embedded engine: the outbox is the queue, and the worker's own process executes."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from mageflow.core.events import ClaimReply
+from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.ports.engine import Capabilities, Handler
+
+__all__ = ["LocalEngine"]
+
+_LOOK_EVERY = 0.5
+"""Seconds between two looks at the outbox, where nothing rang: rows that another process put ring nothing."""
+
+
+class LocalEngine:
+    """Executes runs where the worker is. Nothing is submitted: workers pull rows when they have free slots."""
+
+    name = "local"
+    capabilities = Capabilities(pulls=True, priorities=True, delays=True, hears_cancel=True)
+
+    def route(self, task: str) -> str:
+        return self.name
+
+    async def submit(self, rows: Sequence[OutboxRow]) -> None:
+        """Do nothing: a row is pulled from where it is."""
+
+    async def cancel(self, run: RunRecord) -> None:
+        """Do nothing: workers see a cancel at the claim, or watch for it while a body runs."""
+
+    async def serve(self, handler: Handler, *, concurrency: int) -> None:
+        """Pull and execute until cancelled; bodies that run then are the handler's to stop."""
+        slots = _Slots(handler, concurrency)
+        unwatch = handler.watch(slots.ring)
+        try:
+            await slots.fill()
+        finally:
+            unwatch()
+
+
+class _Slots:
+    """The places for bodies, and the pulls that fill them."""
+
+    def __init__(self, handler: Handler, count: int) -> None:
+        self._handler = handler
+        self._free = count
+        self._rung = asyncio.Event()
+        self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly
+
+    def ring(self) -> None:
+        self._rung.set()
+
+    async def fill(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            self._rung.clear()
+            wait = _LOOK_EVERY
+            if self._free:
+                asked = self._free
+                pulled = await self._handler.pull(asked)
+                for claimed in pulled.claimed:
+                    self._begin(claimed)
+                if len(pulled.claimed) == asked:
+                    continue
+                if pulled.wait is not None:
+                    wait = min(wait, pulled.wait)
+            if not self._rung.is_set():
+                alarm = loop.call_later(wait, self._rung.set)
+                await self._rung.wait()
+                alarm.cancel()
+
+    def _begin(self, claimed: ClaimReply) -> None:
+        self._free -= 1
+        task = asyncio.create_task(self._handler.execute(claimed, self._end))
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _end(self) -> None:
+        self._free += 1
+        self._rung.set()

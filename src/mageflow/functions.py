@@ -1,0 +1,75 @@
+"""The module-level functions: each is a method of the current client."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar, overload
+
+from mageflow.config import RunOptions
+from mageflow.current import get_client
+from mageflow.handles import RunHandle
+from mageflow.signatures import TaskSignature
+from mageflow.signing import Callback, Target
+from mageflow.tasks import Task
+
+__all__ = ["asign", "load_run", "load_signature", "remove", "sign"]
+
+M = TypeVar("M")
+R = TypeVar("R")
+
+
+@overload
+async def sign(
+    task: Task[..., M, R, Any],
+    /,
+    *,
+    success_callbacks: Sequence[Callback] = (),
+    error_callbacks: Sequence[Callback] = (),
+    done_callbacks: Sequence[Callback] = (),
+    model_validators: type[Any] | str | None = None,
+    run_options: RunOptions | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    **bound: Any,
+) -> TaskSignature[M, R]: ...
+
+
+@overload
+async def sign(
+    task: Target,
+    /,
+    *,
+    success_callbacks: Sequence[Callback] = (),
+    error_callbacks: Sequence[Callback] = (),
+    done_callbacks: Sequence[Callback] = (),
+    model_validators: type[Any] | str | None = None,
+    run_options: RunOptions | None = None,
+    kwargs: Mapping[str, Any] | None = None,
+    **bound: Any,
+) -> TaskSignature[Any, Any]: ...
+
+
+async def sign(task: Target, /, **given: Any) -> TaskSignature[Any, Any]:
+    """Keep a blueprint of a call of `task` on the current client: see `Mageflow.sign`.
+
+    Raises:
+        NoClientError: no client was constructed.
+    """
+    return await get_client().sign(task, **given)
+
+
+asign = sign
+
+
+async def load_signature(key: str) -> TaskSignature[Any, Any] | None:
+    """Give the signature that is kept under `key` on the current client, or None."""
+    return await get_client().load_signature(key)
+
+
+async def load_run(run_id: str) -> RunHandle[Any] | None:
+    """Give the handle of a run of the current client, or None."""
+    return await get_client().load_run(run_id)
+
+
+async def remove(key: str) -> bool:
+    """Remove a signature of the current client: see `Mageflow.remove`."""
+    return await get_client().remove(key)

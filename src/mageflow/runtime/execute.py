@@ -1,0 +1,308 @@
+"""Executing one attempt: assemble the message, run the body, commit what it came to."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import traceback
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from enum import Enum
+from typing import Any
+
+from msgspec import Raw
+
+from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
+from mageflow.core.records import Control, Failure, Record, RunRecord
+from mageflow.errors import MageflowError, NonRetryable, StoreError
+from mageflow.runtime.context import CurrentRun, current_client, running
+from mageflow.runtime.messages import Assembled, assemble
+from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.shapes import dump_result
+from mageflow.runtime.transact import Transactor
+
+__all__ = ["Attempt", "Executor", "StopReason"]
+
+logger = logging.getLogger("mageflow.runtime")
+
+Outcome = Succeeded | Failed | Stopped | HandedBack
+
+_LONGEST_TRACEBACK = 20_000
+
+
+class StopReason(Enum):
+    """Why a body is asked to stop before it has ended."""
+
+    CONTROL = "an interrupt or a cancel"
+    TIMEOUT = "its execution_timeout"
+    LEAVING = "its worker leaves"
+    LOST = "the run was taken back from this worker"
+
+
+class Attempt:
+    """One attempt at a run, while its body executes in this process."""
+
+    __slots__ = ("current", "looked", "reason", "run", "stoppable", "task", "thread")
+
+    def __init__(self, run: RunRecord, task: asyncio.Task[Any]) -> None:
+        self.run = run
+        self.task = task
+        self.current = CurrentRun(run)
+        self.reason: StopReason | None = None
+        self.stoppable = False
+        """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
+        self.looked = False
+        """Whether the body has been running since the last look at its run's controls."""
+        self.thread: asyncio.Future[Any] | None = None
+        """The sync body, while it runs in a thread."""
+
+    def ring(self, record: Record | None) -> None:
+        """Something about the run or its lineage changed."""
+        if isinstance(record, RunRecord) and record.control in (Control.INTERRUPT, Control.CANCEL):
+            self.stop(StopReason.CONTROL)
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the body to stop; the first reason stands."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.current.stop()
+        if self.stoppable:
+            self.task.cancel()
+        elif self.thread is not None and reason is not StopReason.CONTROL:
+            self.thread.cancel()
+
+
+class Executor:
+    """Executes claimed runs in this process.
+
+    Args:
+        transactor: commits.
+        registry: the tasks of this process.
+        client: what module-level functions use inside a body.
+        load_signature: gives the object that a body's `signature` parameter receives.
+        threads: how many sync bodies may run at once.
+    """
+
+    def __init__(
+        self,
+        transactor: Transactor,
+        registry: TaskRegistry,
+        *,
+        client: Any,
+        load_signature: Callable[[str], Awaitable[Any]],
+        threads: int,
+    ) -> None:
+        self._tx = transactor
+        self._registry = registry
+        self._client = client
+        self._load_signature = load_signature
+        self._threads = threads
+        self._pool: ThreadPoolExecutor | None = None
+        self.attempts: dict[str, Attempt] = {}
+
+    async def execute(self, claimed: ClaimReply, worker: str, ended: Callable[[], None]) -> RunRecord | None:
+        """Execute a claimed run and commit its end.
+
+        `ended` is called when the body has ended, before its end is committed: the slot is free.
+
+        Returns:
+            The run as it stands then; None if it is not this worker's any more.
+        """
+        run = claimed.run
+        task = asyncio.current_task()
+        assert run is not None
+        assert task is not None
+        attempt = Attempt(run, task)
+        self.attempts[run.key] = attempt
+        unwatch = self._tx.store.watch((run.key, *run.lineage), attempt.ring)
+        try:
+            outcome, message = await self._attempt(attempt, claimed)
+        finally:
+            unwatch()
+            del self.attempts[run.key]
+            ended()
+        if attempt.reason is StopReason.LOST:
+            return None
+        return await self._commit(run, worker, outcome, message)
+
+    async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
+        event = End(
+            run=run.key,
+            worker=worker,
+            attempt=run.attempt,
+            outcome=outcome,
+            message=message,
+            defaults=self._registry.defaults(),
+            token=self._tx.token(),
+        )
+        keys = (run.key, *run.lineage, *_callbacks(run, outcome))
+        try:
+            reply = await self._tx.commit(EndReply, keys, event)
+        except StoreError as error:
+            if not isinstance(outcome, Succeeded | Failed):
+                raise
+            return await self._refused(run, worker, error, message)
+        if not reply.accepted:
+            logger.warning(
+                "the end of run %s, attempt %d, was refused: the run is %s by now",
+                run.key,
+                run.attempt,
+                reply.run.status if reply.run is not None else "gone",
+            )
+        return reply.run
+
+    async def _refused(self, run: RunRecord, worker: str, error: StoreError, message: Raw | None) -> RunRecord | None:
+        """The store does not take this end (too large, full): say so on the run, which is small."""
+        failure = Failure(type=type(error).__name__, message=f"its end was not accepted: {error}", attempt=run.attempt)
+        event = End(
+            run=run.key,
+            worker=worker,
+            attempt=run.attempt,
+            outcome=Failed(failure=failure, retry=False),
+            message=message,
+            defaults=self._registry.defaults(),
+            token=self._tx.token(),
+        )
+        reply = await self._tx.commit(EndReply, (run.key,), event)
+        return reply.run
+
+    async def _attempt(self, attempt: Attempt, claimed: ClaimReply) -> tuple[Outcome, Raw | None]:
+        run = attempt.run
+        assembled: Assembled | None = None
+        try:
+            task = self._registry.get(run.task)
+            assembled = assemble(claimed, task, self._registry)
+            message = assembled.receive(task.name)
+        except MageflowError as error:
+            failed = Failed(failure=_failure(run, error), retry=False)
+            return failed, assembled.frozen if assembled is not None else None
+        try:
+            value = await self._body(attempt, task, message)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and attempt.reason is None and attempt.task.cancelling():
+                raise  # nobody of ours: the event loop itself is going down
+            return _raised(attempt, error), assembled.frozen
+        finally:
+            while attempt.reason is not None and attempt.task.cancelling():
+                attempt.task.uncancel()
+        if attempt.reason is StopReason.TIMEOUT:
+            return _stopped(attempt), assembled.frozen
+        try:
+            return Succeeded(Raw(dump_result(value))), assembled.frozen
+        except MageflowError as error:
+            return Failed(failure=_failure(run, error), retry=False), assembled.frozen
+
+    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any) -> Any:
+        run = attempt.run
+        running.set(attempt.current)
+        current_client.set(self._client)
+        signature = await self._load_signature(run.signature) if task.body.wants_signature else None
+        args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature)
+        alarm: asyncio.TimerHandle | None = None
+        if run.options.execution_timeout is not None:
+            loop = asyncio.get_running_loop()
+            alarm = loop.call_later(run.options.execution_timeout, attempt.stop, StopReason.TIMEOUT)
+        try:
+            if not task.body.is_async:
+                return await self._in_thread(attempt, lambda: task.fn(*args, **kwargs))
+            attempt.stoppable = True
+            if attempt.reason is not None:
+                raise asyncio.CancelledError
+            return await task.fn(*args, **kwargs)
+        finally:
+            attempt.stoppable = False
+            if alarm is not None:
+                alarm.cancel()
+
+    async def _in_thread(self, attempt: Attempt, call: Callable[[], Any]) -> Any:
+        """Run a sync body in a thread.
+
+        A thread cannot be stopped. For an interrupt or a cancel the body is waited for, so that two never run at once;
+        out of time, or when the worker leaves, it is abandoned with a warning.
+        """
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="mageflow-body")
+        loop = asyncio.get_running_loop()
+        attempt.thread = loop.run_in_executor(self._pool, copy_context().run, call)
+        try:
+            return await attempt.thread
+        except asyncio.CancelledError:
+            self._pool.shutdown(wait=False)  # what else runs there goes on; new bodies get threads that are not stuck
+            self._pool = None
+            logger.warning(
+                "the body of run %s (task %r) is abandoned in its thread because of %s; a sync body is asked to stop "
+                "by mageflow.current_run().cancelled",
+                attempt.run.key,
+                attempt.run.task,
+                attempt.reason.value if attempt.reason is not None else "a cancellation",
+            )
+            raise
+        finally:
+            attempt.thread = None
+
+    def close(self) -> None:
+        """Let go of the threads; bodies that still run there go on."""
+        if self._pool is not None:
+            self._pool.shutdown(wait=False)
+            self._pool = None
+
+
+def _callbacks(run: RunRecord, outcome: Outcome) -> tuple[str, ...]:
+    """Give the callbacks that this outcome will probably fire, so that they are loaded with the run."""
+    match outcome:
+        case Succeeded():
+            return (*run.on_success, *run.on_done)
+        case Failed():
+            return (*run.on_error, *run.on_done)
+        case Stopped() | HandedBack():
+            return ()
+
+
+def _stopped(attempt: Attempt) -> Outcome:
+    """Give the outcome of a body that was stopped."""
+    if attempt.reason is StopReason.TIMEOUT:
+        limit = attempt.run.options.execution_timeout or 0.0
+        failure = Failure(
+            type="ExecutionTimeout",
+            message=f"the body did not end within its execution_timeout of {limit:g} s",
+            attempt=attempt.run.attempt,
+        )
+        return Failed(failure=failure)
+    return Stopped() if attempt.reason is StopReason.CONTROL else HandedBack()
+
+
+def _raised(attempt: Attempt, error: BaseException) -> Outcome:
+    """Give the outcome of a body that raised."""
+    if attempt.reason is not None:  # what a body raises on its way out of a stop says nothing about its work
+        return _stopped(attempt)
+    retry = isinstance(error, Exception) and not isinstance(error, NonRetryable)
+    return Failed(failure=_failure(attempt.run, error), retry=retry)
+
+
+def _failure(run: RunRecord, error: BaseException) -> Failure:
+    try:
+        message = str(error)
+    except Exception as broken:  # noqa: BLE001 - it is the user's, and may raise anything
+        message = f"(its message cannot be shown: {type(broken).__name__} in __str__)"
+    return Failure(
+        type=type(error).__name__, message=message or repr(type(error)), traceback=_trace(error), attempt=run.attempt
+    )
+
+
+def _trace(error: BaseException) -> str:
+    """Give the traceback from the body's own frame on: the frames that called it say nothing to its author."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    try:
+        text = "".join(traceback.format_exception(type(error), error, frame))
+    except Exception as broken:  # noqa: BLE001 - it prints what is the user's
+        return f"(its traceback cannot be shown: {type(broken).__name__})"
+    if len(text) > _LONGEST_TRACEBACK:
+        half = _LONGEST_TRACEBACK // 2
+        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
+    return text

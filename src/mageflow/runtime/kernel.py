@@ -1,0 +1,279 @@
+"""What signatures, handles, functions and the client share: one store, one engine, the tasks of this process."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
+
+from msgspec import Raw
+
+from mageflow.config import MageflowConfig
+from mageflow.core.events import (
+    Announce,
+    AppendCallbacks,
+    ControlReply,
+    EditKwargs,
+    PutSignature,
+    RemoveSignature,
+    RetryRun,
+    SetControl,
+    SetSignatureControl,
+    SignatureReply,
+    Slot,
+    Start,
+    StartReply,
+)
+from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id
+from mageflow.core.options import Options, merge_options
+from mageflow.core.records import Control, Origin, RunRecord, SignatureRecord, TaskRecord, task_key
+from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
+from mageflow.ports.clock import Entropy
+from mageflow.ports.engine import Engine
+from mageflow.ports.store import Filter, Store
+from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.transact import Transactor
+
+__all__ = ["Kernel"]
+
+_PAGE = 200
+
+
+class Kernel:
+    """The operations on signatures and runs, below what users hold and above the store.
+
+    Args:
+        store: where everything is kept.
+        engine: what carries runs to workers.
+        registry: the tasks of this process.
+        config: settings.
+        entropy: gives ids, tokens and jitter.
+    """
+
+    def __init__(
+        self, store: Store, engine: Engine, registry: TaskRegistry, config: MageflowConfig, entropy: Entropy
+    ) -> None:
+        self.store = store
+        self.engine = engine
+        self.registry = registry
+        self.config = config
+        self.tx = Transactor(store, entropy)
+        self.filled: set[tuple[str, int]] = set()
+        """Signatures, by key and revision, whose callbacks were found to have all that they require."""
+        self._announced: set[str] = set()
+        self._closed = False
+
+    # Processes
+
+    def check_open(self) -> None:
+        """Refuse to go on after `close`.
+
+        Raises:
+            ClosedError: if the client was closed.
+        """
+        if self._closed:
+            raise ClosedError("this client was closed by aclose(); make a new Mageflow(...) to go on")
+
+    async def close(self) -> None:
+        """Let go of the store."""
+        self._closed = True
+        await self.store.aclose()
+
+    async def announce(self) -> None:
+        """Let the store remember the names of this process's tasks, so that other processes may sign them."""
+        new = [name for name in self.registry.names() if name not in self._announced]
+        for begin in range(0, len(new), _PAGE):
+            page = new[begin : begin + _PAGE]
+            records = tuple(
+                TaskRecord(key=task_key(name), created_at=0.0, route=self.engine.route(name)) for name in page
+            )
+            event = Announce(records=records, token=self.tx.token())
+            await self.tx.commit(type(None), [record.key for record in records], event)
+            self._announced.update(page)
+
+    async def remembered_task(self, name: str) -> bool:
+        """Whether some process has registered a task of this name."""
+        return (await self.store.load((task_key(name),)))[task_key(name)] is not None
+
+    async def remembered_names(self) -> list[str]:
+        """Give the names of the tasks that processes registered, newest first, a few hundred at most."""
+        page = await self.store.query(Filter(kind="task"), limit=500)
+        return [record.key.removeprefix("task:") for record in page.records]
+
+    # Signatures
+
+    def new_signature_key(self) -> str:
+        """Give the key of a new signature."""
+        return self.tx.entropy.id(SIGNATURE)
+
+    async def put_signature(self, record: SignatureRecord) -> SignatureRecord:
+        """Keep a new signature.
+
+        Raises:
+            SignatureNotFoundError: if a callback that it names does not exist.
+        """
+        named = (*record.on_success, *record.on_error, *record.on_done)
+        event = PutSignature(record=record, token=self.tx.token())
+        reply = await self.tx.commit(SignatureReply, (record.key, *named), event)
+        return _found(reply, record.key, record.task)
+
+    async def signature(self, key: str) -> SignatureRecord | None:
+        """Read a signature."""
+        record = (await self.store.load((key,)))[key]
+        return record if isinstance(record, SignatureRecord) else None
+
+    async def require_signature(self, key: str) -> SignatureRecord:
+        """Read a signature.
+
+        Raises:
+            SignatureNotFoundError: if it does not exist.
+        """
+        record = await self.signature(key)
+        if record is None:
+            raise _gone(key)
+        return record
+
+    async def signatures(self, keys: Sequence[str]) -> dict[str, SignatureRecord]:
+        """Read those signatures that exist."""
+        if not keys:
+            return {}
+        found = await self.store.load(keys)
+        return {key: record for key, record in found.items() if isinstance(record, SignatureRecord)}
+
+    async def edit_kwargs(
+        self, key: str, *, put: Mapping[str, Any] | None = None, drop: Sequence[str] = (), clear: bool = False
+    ) -> SignatureRecord:
+        """Change bound kwargs (plain JSON values), key by key."""
+        event = EditKwargs(key=key, put=put or {}, drop=tuple(drop), clear=clear, token=self.tx.token())
+        return _found(await self.tx.commit(SignatureReply, (key,), event), key)
+
+    async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
+        """Add callbacks to one of a signature's lists."""
+        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.tx.token())
+        return _found(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
+
+    async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
+        """Remove a signature, and the callbacks of `slots` that no other signature names."""
+        record = await self.signature(key)
+        if record is None:
+            return False
+        lists = {Slot.SUCCESS: record.on_success, Slot.ERROR: record.on_error, Slot.DONE: record.on_done}
+        callbacks = dict.fromkeys(callback for slot in slots for callback in lists[slot] if callback != key)
+        unused: list[str] = []
+        for callback in callbacks:
+            users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
+            if all(user.key == key for user in users.records):
+                unused.append(callback)
+        event = RemoveSignature(key=key, callbacks=tuple(unused), token=self.tx.token())
+        await self.tx.commit(SignatureReply, (key, *unused), event)
+        return True
+
+    async def control_signature(self, key: str, control: Control) -> SignatureRecord:
+        """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
+        if control is Control.CANCEL:
+            record = await self.signature(key)
+        else:
+            event = SetSignatureControl(key=key, control=control, token=self.tx.token())
+            record = (await self.tx.commit(SignatureReply, (key,), event)).signature
+        if record is None:
+            raise _gone(key)
+        async for run in self.runs(Filter(signature=key, live=True)):
+            await self.control_run(run.key, control)
+        return record
+
+    # Runs
+
+    async def start(
+        self,
+        signature: SignatureRecord,
+        *,
+        sent: bytes | None,
+        options: Options,
+        origin: Origin = Origin.MESSAGE,
+    ) -> RunRecord:
+        """Start a signature; with an idempotency key, give the run that exists already.
+
+        Raises:
+            SignatureNotFoundError: if the signature is gone.
+        """
+        self.check_open()
+        merged = merge_options(options, signature.options)
+        key = merged.idempotency_key
+        run_id = idempotent_id(signature.task, key) if key is not None else self.tx.entropy.id(RUN)
+        event = Start(
+            run=run_id,
+            signature=signature.key,
+            origin=origin,
+            sent=Raw(sent) if sent is not None else None,
+            options=options,
+            defaults=self.registry.defaults(),
+            token=self.tx.token(),
+        )
+        reply = await self.tx.commit(StartReply, (run_id, signature.key), event)
+        if reply.run is None:
+            raise _gone(signature.key)
+        return reply.run
+
+    async def run(self, run_id: str) -> RunRecord | None:
+        """Read a run."""
+        record = (await self.store.load((run_id,)))[run_id]
+        return record if isinstance(record, RunRecord) else None
+
+    async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:
+        """Read all runs that match, newest first."""
+        cursor: str | None = None
+        while True:
+            page = await self.store.query(where, limit=_PAGE, cursor=cursor)
+            for record in page.records:
+                if isinstance(record, RunRecord):
+                    yield record
+            cursor = page.cursor
+            if cursor is None:
+                return
+
+    async def control_run(self, run_id: str, control: Control) -> RunRecord:
+        """Suspend, interrupt, resume or cancel a run and what it leads to.
+
+        Raises:
+            RunNotFoundError: if the run is gone.
+        """
+        event = SetControl(run=run_id, control=control, defaults=self.registry.defaults(), token=self.tx.token())
+        reply = await self.tx.commit(ControlReply, (run_id,), event)
+        if reply.run is None:
+            raise _no_run(run_id)
+        if control in (Control.INTERRUPT, Control.CANCEL):
+            await self.engine.cancel(reply.run)
+        return reply.run
+
+    async def retry(self, run_id: str) -> RunRecord | None:
+        """Start an ended run anew; None if it has not ended, or is gone."""
+        new = retry_id(run_id)
+        event = RetryRun(run=run_id, new=new, token=self.tx.token())
+        return (await self.tx.commit(StartReply, (run_id, new), event)).run
+
+
+def _found(reply: SignatureReply, key: str, task: str = "") -> SignatureRecord:
+    if reply.missing:
+        missing = ", ".join(reply.missing)
+        raise SignatureNotFoundError(
+            f"the callback {missing} of {repr(task) if task else key} does not exist: it was removed or has expired; "
+            "sign it again and give the new signature",
+            key=reply.missing[0],
+        )
+    if reply.signature is None:
+        raise _gone(key)
+    return reply.signature
+
+
+def _gone(key: str) -> SignatureNotFoundError:
+    return SignatureNotFoundError(
+        f"the signature {key} does not exist: it was removed, or has expired after its active_ttl; sign it again",
+        key=key,
+    )
+
+
+def _no_run(run_id: str) -> RunNotFoundError:
+    return RunNotFoundError(
+        f"the run {run_id} does not exist: it has expired after its ttl_when_sign_done, or was started on another "
+        "store",
+        run_id=run_id,
+    )

@@ -1,0 +1,350 @@
+"""Making signatures: what may be signed, what may be bound, and what is refused before anything runs."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from difflib import get_close_matches
+from typing import Any, cast
+
+from pydantic import BaseModel
+
+from mageflow.config import MageflowConfig, RunOptions, TTLConfig
+from mageflow.core.binding import fills_on_error, fills_on_success, unfilled
+from mageflow.core.events import Slot
+from mageflow.core.ids import SIGNATURE
+from mageflow.core.options import Options
+from mageflow.core.records import SignatureRecord
+from mageflow.errors import (
+    InvalidSignatureError,
+    ModelNotFoundError,
+    OptionError,
+    UnfilledFieldError,
+    UnfilledFieldWarning,
+    UnknownTaskError,
+    UnknownTaskWarning,
+    near,
+)
+from mageflow.runtime.kernel import Kernel
+from mageflow.runtime.shapes import MessageType, dump_kwargs
+from mageflow.tasks import Task
+
+__all__ = [
+    "Blueprint",
+    "Callback",
+    "Held",
+    "Target",
+    "Wanted",
+    "coerce_callbacks",
+    "effective_message",
+    "make_signature",
+    "refuse_unfilled",
+]
+
+
+class Held:
+    """A signature as it was last read, and where it is kept: what the parts of a signature object share."""
+
+    __slots__ = ("kernel", "record")
+
+    def __init__(self, kernel: Kernel, record: SignatureRecord) -> None:
+        self.kernel = kernel
+        self.record = record
+
+    async def refresh(self) -> None:
+        """Read the signature again."""
+        self.record = await self.kernel.require_signature(self.record.key)
+
+
+class Blueprint:
+    """What has a signature's key: a signature of whatever kind."""
+
+    def __init__(self, kernel: Kernel, record: SignatureRecord) -> None:
+        self._held = Held(kernel, record)
+
+    @property
+    def key(self) -> str:
+        """The key under which it is kept: `load_signature(key)` gives it back, in any process."""
+        return self._held.record.key
+
+
+AnyTask = Task[..., Any, Any, Any]
+
+Target = AnyTask | str | Callable[..., Any]
+"""What can be signed: a task, the function of one, or a task's registered name."""
+
+Callback = Blueprint | AnyTask | str
+"""What can be a callback: a signature, the key of one, a task, or a task's name."""
+
+_OPTIONS = ("success_callbacks", "error_callbacks", "done_callbacks", "model_validators", "run_options", "kwargs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """All that `sign` was given beside its target."""
+
+    success_callbacks: Sequence[Callback] = ()
+    error_callbacks: Sequence[Callback] = ()
+    done_callbacks: Sequence[Callback] = ()
+    model_validators: type[Any] | str | None = None
+    run_options: RunOptions | None = None
+    kwargs: Mapping[str, Any] | None = None
+    bound: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> SignatureRecord:
+    """Check everything that can be checked here, and keep the signature.
+
+    Raises:
+        UnknownTaskError: nobody has registered the task's name.
+        InvalidSignatureError: a callback, or the target, is nothing that can be one.
+        UndumpableError: a bound value has no JSON form.
+        OptionError: an option has the wrong name or a value that cannot be used.
+    """
+    kernel.check_open()
+    name = _name_of(kernel, target)
+    refuse_misplaced(wanted.bound)
+    values = dump_kwargs({**(wanted.kwargs or {}), **wanted.bound})
+    options = _options(wanted.run_options)
+    model = _model_name(kernel, wanted.model_validators)
+    await kernel.announce()
+    if model is None:
+        await _check_known(kernel, name)
+    active_ttl, done_ttl = kernel.config.ttl.for_task()
+    record = SignatureRecord(
+        key=kernel.new_signature_key(),
+        created_at=0.0,
+        task=name,
+        route=kernel.engine.route(name),
+        kwargs=values,
+        on_success=await coerce_callbacks(kernel, wanted.success_callbacks, "success_callbacks"),
+        on_error=await coerce_callbacks(kernel, wanted.error_callbacks, "error_callbacks"),
+        on_done=await coerce_callbacks(kernel, wanted.done_callbacks, "done_callbacks"),
+        model=model,
+        options=options,
+        active_ttl=active_ttl,
+        done_ttl=done_ttl,
+    )
+    kept = await kernel.put_signature(record)
+    for problem in await _unfilled(kernel, kept):
+        warnings.warn(problem.text, UnfilledFieldWarning, stacklevel=3)
+    return kept
+
+
+def _name_of(kernel: Kernel, target: Any) -> str:
+    if isinstance(target, Task):
+        signed = cast("AnyTask", target)
+        return _registered(kernel, signed.name, signed.fn)
+    if isinstance(target, str):
+        if not target:
+            raise InvalidSignatureError("'' is no task's name; give the name that the task was registered with")
+        if target.startswith(SIGNATURE):
+            raise InvalidSignatureError(
+                f"{target!r} is the key of a signature, not the name of a task; load it with load_signature({target!r})"
+            )
+        return target
+    if isinstance(target, Blueprint):
+        raise InvalidSignatureError(
+            f"{target!r} is a signature already; start it, or give it as a callback. To sign its task again write "
+            f"sign({target.key!r}'s task name)"
+        )
+    if callable(target):
+        task = kernel.registry.find_function(target)
+        if task is not None:
+            return task.name
+        called = getattr(target, "__name__", repr(target))
+        raise InvalidSignatureError(
+            f"the function {called!r} is no task of this client; put @mage.task above it, then sign it"
+        )
+    raise InvalidSignatureError(
+        f"{target!r} cannot be signed; give a task (a function under @mage.task) or the name of one"
+    )
+
+
+def _registered(kernel: Kernel, name: str, fn: Callable[..., Any]) -> str:
+    known = kernel.registry.find(name)
+    if known is None or known.fn is not fn:
+        raise InvalidSignatureError(
+            f"the task {name!r} belongs to another client; sign it on that one, or by its name if both share a store"
+        )
+    return name
+
+
+def refuse_misplaced(bound: Mapping[str, Any]) -> None:
+    """Refuse signatures and options that were given under a name that `sign` does not have.
+
+    Raises:
+        OptionError: naming the option that was probably meant.
+    """
+    for name, value in bound.items():
+        meant = _meant(value)
+        if meant is None:
+            continue
+        close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.4)
+        nearest = close[0] if close else meant
+        raise OptionError(
+            f"{name}= was given {_kind(value)}, which cannot be bound as data; did you mean {nearest}=? "
+            "(the options of sign are " + ", ".join(f"{option}=" for option in _OPTIONS) + ")",
+            option=name,
+        )
+
+
+def _meant(value: Any) -> str | None:
+    if isinstance(value, Blueprint | Task):
+        return "success_callbacks"
+    if isinstance(value, RunOptions | MageflowConfig | TTLConfig):
+        return "run_options"
+    if isinstance(value, type) and issubclass(value, BaseModel):
+        return "model_validators"
+    if isinstance(value, list | tuple | set):
+        items = cast("Iterable[Any]", value)
+        return next((found for item in items if (found := _meant(item)) is not None), None)
+    return None
+
+
+def _kind(value: Any) -> str:
+    if isinstance(value, list | tuple | set):
+        return "a list of signatures"
+    if isinstance(value, Blueprint):
+        return "a signature"
+    return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
+
+
+def _options(given: Any) -> Options:
+    if given is None:
+        return Options()
+    if not isinstance(given, RunOptions):
+        raise OptionError(
+            f"run_options={given!r} is not a RunOptions; write run_options=mageflow.RunOptions(retries=3)",
+            option="run_options",
+        )
+    return given.to_core()
+
+
+def _model_name(kernel: Kernel, model: type[Any] | str | None) -> str | None:
+    if model is None or isinstance(model, str):
+        return model
+    return kernel.registry.register_model(model).name
+
+
+async def _check_known(kernel: Kernel, name: str) -> None:
+    """Refuse a name that nobody has registered, where it must be a typo; warn where it may come later."""
+    if kernel.registry.find(name) is not None or await kernel.remembered_task(name):
+        return
+    own = list(kernel.registry.names())
+    known = [*own, *await kernel.remembered_names()]
+    if kernel.engine.capabilities.pulls and own:
+        raise UnknownTaskError(
+            f"no task is called {name!r}{near(name, known) or f'; known are {_some(known)}'} (a name of another process "
+            "is known once that process has started a worker on this store)",
+            task_name=name,
+        )
+    warnings.warn(
+        f"no process has registered a task {name!r} so far{near(name, known)}; its runs will wait for a worker that "
+        "does",
+        UnknownTaskWarning,
+        stacklevel=4,
+    )
+
+
+def _some(names: Iterable[str]) -> str:
+    listed = sorted(set(names))
+    shown = ", ".join(repr(name) for name in listed[:8])
+    return shown + (f" and {len(listed) - 8} more" if len(listed) > 8 else "")
+
+
+async def coerce_callbacks(kernel: Kernel, callbacks: Sequence[Callback], option: str) -> tuple[str, ...]:
+    """Give the keys of callbacks; tasks and names are signed with nothing bound.
+
+    Raises:
+        InvalidSignatureError: one of them is nothing that can be a callback.
+    """
+    given: Any = callbacks  # what is typed as a sequence may be anything where no checker looked
+    if isinstance(given, str | Blueprint | Task) or not isinstance(given, Iterable):
+        raise InvalidSignatureError(f"{option}={given!r} is not a list; write {option}=[...], even for a single one")
+    keys: list[str] = []
+    each: Any
+    for place, each in enumerate(callbacks):
+        if isinstance(each, Blueprint):
+            keys.append(each.key)
+        elif isinstance(each, str) and each.startswith(SIGNATURE):
+            keys.append(each)
+        elif isinstance(each, str | Task) or kernel.registry.find_function(each) is not None:
+            keys.append((await make_signature(kernel, cast("Target", each), Wanted())).key)
+        else:
+            raise InvalidSignatureError(
+                f"{option}[{place}] is {each!r}, which cannot be a callback; give a signature, the key of one, a task "
+                "(a function under @mage.task), or a task's name"
+            )
+    return tuple(keys)
+
+
+def effective_message(kernel: Kernel, record: SignatureRecord) -> MessageType | None:
+    """Give the type of the messages of a signature: its own model, else its task's; None if not known here."""
+    if record.model is not None:
+        try:
+            return kernel.registry.model(record.model)
+        except ModelNotFoundError:
+            return None
+    task = kernel.registry.find(record.task)
+    return task.message if task is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Unfilled:
+    task_name: str
+    fields: tuple[str, ...]
+    text: str
+
+
+async def _unfilled(kernel: Kernel, record: SignatureRecord) -> list[_Unfilled]:
+    """Find the required fields of callbacks that neither their base nor their bound data fill."""
+    slots = ((Slot.SUCCESS, record.on_success), (Slot.ERROR, record.on_error), (Slot.DONE, record.on_done))
+    callbacks = await kernel.signatures([key for _, keys in slots for key in keys])
+    sender = effective_message(kernel, record)
+    problems: list[_Unfilled] = []
+    for slot, keys in slots:
+        for key in keys:
+            callback = callbacks.get(key)
+            message = effective_message(kernel, callback) if callback is not None else None
+            if callback is None or message is None:
+                continue
+            if slot is Slot.ERROR:
+                filled = fills_on_error(message.shape, sender.shape if sender is not None else None, record.kwargs)
+            else:
+                filled = fills_on_success(message.shape)
+            if left := unfilled(message.shape, callback.kwargs, filled):
+                problems.append(_problem(record, slot, callback, tuple(left)))
+    return problems
+
+
+def _problem(record: SignatureRecord, slot: Slot, callback: SignatureRecord, fields: tuple[str, ...]) -> _Unfilled:
+    names = ", ".join(repr(name) for name in fields)
+    text = (
+        f"the {slot.value} callback {callback.task!r} of {record.task!r} requires {names}, which nothing fills: bind "
+        f"it (sign({callback.task!r}, {fields[0]}=...) or kwargs.aupdate({fields[0]}=...)), give it a default"
+        + (", or mark the field that takes the result with ReturnValue()" if slot is Slot.SUCCESS else "")
+    )
+    return _Unfilled(callback.task, fields, text)
+
+
+async def refuse_unfilled(kernel: Kernel, record: SignatureRecord) -> None:
+    """Refuse to start what would fail in its callbacks.
+
+    Raises:
+        UnfilledFieldError: a required field of a callback's model is filled by nothing.
+    """
+    if not (record.on_success or record.on_error or record.on_done):
+        return
+    seen = (record.key, record.rev)
+    if seen in kernel.filled:
+        return
+    for problem in await _unfilled(kernel, record):
+        raise UnfilledFieldError(problem.text, task_name=problem.task_name, fields=problem.fields)
+    if len(kernel.filled) >= _REMEMBERED:
+        kernel.filled.clear()
+    kernel.filled.add(seen)
+
+
+_REMEMBERED = 100_000

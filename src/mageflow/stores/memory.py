@@ -1,0 +1,375 @@
+"""The store in memory: the model that every other store is held against, and the one of tests.
+
+It really serialises: what is read was encoded and decoded, so nothing is shared between two readers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+from bisect import bisect_left, insort
+from collections.abc import Callable, Collection, Iterable, Mapping
+from itertools import islice
+from typing import Any
+
+from mageflow.core.decision import Decide, Decision, Need
+from mageflow.core.events import ClaimReply
+from mageflow.core.records import (
+    Index,
+    OutboxRow,
+    Record,
+    RunRecord,
+    decode,
+    encode,
+    index_of,
+    replace,
+)
+from mageflow.errors import CorruptRecordError, StoreConflictError
+from mageflow.ports.clock import Clock, SystemClock
+from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring
+from mageflow.stores.paging import cursor_after, place_of
+from mageflow.stores.watching import Rings, Watchers, ring_out
+
+__all__ = ["MemoryStore"]
+
+logger = logging.getLogger("mageflow.store")
+
+_TRIES = 8
+_LONGEST_WAIT = 3600.0
+_OUT_OF_THE_WAY = 3600.0
+
+
+class _Kept:
+    """A record as it is stored, and the fields that it is found by."""
+
+    __slots__ = ("beat", "created_at", "data", "due_at", "expires_at", "index", "key", "rev")
+
+    def __init__(self, record: Record, beat: int) -> None:
+        self.key = record.key
+        self.data = encode(record)
+        self.rev = record.rev
+        self.created_at = record.created_at
+        self.expires_at = record.expires_at
+        self.index: Index = index_of(record)
+        self.due_at = record.due_at if isinstance(record, RunRecord) else None
+        self.beat = beat
+
+    def read(self) -> Record:
+        record = decode(self.data, self.key)
+        return record if record.expires_at == self.expires_at else replace(record, expires_at=self.expires_at)
+
+    def is_expired(self, now: float) -> bool:
+        return not self.index.live and self.expires_at is not None and self.expires_at <= now
+
+
+class _Row:
+    """An outbox row, and when it was given to an engine."""
+
+    __slots__ = ("again_at", "given", "place", "row", "wait")
+
+    def __init__(self, row: OutboxRow, serial: int) -> None:
+        self.row = row
+        self.place = (-row.priority, row.due_at, serial)
+        self.given = 0
+        self.wait = 0.0
+        self.again_at = 0.0
+
+
+class _Route:
+    """How far the engine behind a route has come with what it was given."""
+
+    __slots__ = ("given", "removed_at", "removed_given")
+
+    def __init__(self) -> None:
+        self.given = 0
+        self.removed_given = 0
+        self.removed_at = float("-inf")
+
+
+class MemoryStore:
+    """Keeps everything in this process, for as long as it lives.
+
+    Args:
+        clock: the store's time.
+    """
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._lock = threading.RLock()
+        self._records: dict[str, _Kept] = {}
+        self._rows: dict[str, _Row] = {}
+        self._order: dict[str, list[tuple[tuple[int, float, int], str]]] = {}
+        self._routes: dict[str, _Route] = {}
+        self._serial = 0
+        self._watchers = Watchers()
+        self._blamed: set[str] = set()
+
+    @property
+    def location(self) -> str:
+        return "memory"
+
+    async def now(self) -> float:
+        return self._clock.now()
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        await asyncio.sleep(0)
+        with self._lock:
+            return {key: self._read(key) for key in keys}
+
+    async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
+        await asyncio.sleep(0)
+        rings: Rings = {}
+        with self._lock:
+            decision = self._transact(keys, decide, token, self._clock.now(), rings)
+        ring_out(rings)
+        return decision
+
+    async def claim(
+        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+    ) -> Claims:
+        await asyncio.sleep(0)
+        rings: Rings = {}
+        with self._lock:
+            now = self._clock.now()
+            replies: list[ClaimReply] = []
+            rows = self._due(routes, now, limit, lambda row: row.row.task in tasks)
+            for found in rows:
+                try:
+                    keys, step = decide(found.row)
+                    replies.append(self._transact(keys, step, token, now, rings).reply)
+                except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours go on
+                    self._set_aside(found.row, now, error)
+            next_due = now if len(rows) >= limit else self._next_due(routes, now)
+        ring_out(rings)
+        return Claims(tuple(replies), next_due)
+
+    async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
+        await asyncio.sleep(0)
+        with self._lock:
+            now = self._clock.now()
+            return [
+                self._give(found, now, redeliver_after)
+                for found in self._due(routes, now, limit, lambda row: self._may_be_given(row, now))
+            ]
+
+    async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
+        await asyncio.sleep(0)
+        with self._lock:
+            found = self._due(routes, self._clock.now(), limit, lambda row: row.row.task not in tasks)
+            return [row.row for row in found]
+
+    async def beat(self, worker: str) -> Mapping[str, int]:
+        await asyncio.sleep(0)
+        with self._lock:
+            workers = {key: kept for key, kept in self._records.items() if kept.index.kind == "worker"}
+            if worker in workers:
+                workers[worker].beat += 1
+            return {key: kept.beat for key, kept in workers.items()}
+
+    async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
+        await asyncio.sleep(0)
+        with self._lock:
+            found = sorted(
+                (kept for kept in self._records.values() if _matches(kept, where)),
+                key=lambda kept: (kept.created_at, kept.key),
+                reverse=True,
+            )
+            if cursor is not None:
+                place = place_of(cursor)
+                found = [kept for kept in found if (kept.created_at, kept.key) < place]
+            chosen = found[:limit]
+            after = cursor_after(chosen[-1].created_at, chosen[-1].key) if len(found) > limit and chosen else None
+            return Page(tuple(kept.read() for kept in chosen), after)
+
+    async def count(self, where: Filter) -> int:
+        await asyncio.sleep(0)
+        with self._lock:
+            return sum(_matches(kept, where) for kept in self._records.values())
+
+    async def purge(self, limit: int) -> int:
+        await asyncio.sleep(0)
+        rings: Rings = {}
+        with self._lock:
+            removed = self._purge(limit, self._clock.now())
+            self._watchers.collect(dict.fromkeys(removed), (), rings)
+        ring_out(rings)
+        return len(removed)
+
+    def watch(self, keys: Iterable[str], ring: Ring) -> Callable[[], None]:
+        return self._watchers.watch(keys, ring)
+
+    def watch_tree(self, root: str, ring: Ring) -> Callable[[], None]:
+        return self._watchers.watch_tree(root, ring)
+
+    def watch_route(self, route: str, ring: Callable[[], None]) -> Callable[[], None]:
+        return self._watchers.watch_route(route, ring)
+
+    async def describe(self) -> Mapping[str, Any]:
+        with self._lock:
+            return {"store": "memory", "records": len(self._records), "outbox": len(self._rows)}
+
+    async def aclose(self) -> None:
+        """Do nothing: the records live as long as this object."""
+
+    # What follows holds the lock.
+
+    def _read(self, key: str) -> Record | None:
+        kept = self._records.get(key)
+        return kept.read() if kept is not None else None
+
+    def _transact(self, keys: Collection[str], decide: Decide, token: str, now: float, rings: Rings) -> Decision:
+        wanted = dict.fromkeys(keys)
+        for _ in range(_TRIES):
+            records = {key: self._read(key) for key in wanted}
+            answer = decide(records, now)
+            while isinstance(answer, Need):
+                more = [key for key in answer.keys if key not in records]
+                if not more:
+                    raise AssertionError(f"asked again for what was loaded: {answer.keys}")
+                wanted.update(dict.fromkeys(more))
+                records.update((key, self._read(key)) for key in more)
+                answer = decide(records, now)
+            if all(self._rev(record.key) == record.rev for record in (*answer.writes, *answer.deletes)):
+                self._apply(answer, token, now, rings)
+                return answer
+        raise StoreConflictError(
+            f"{self.location}: a commit met newer revisions {_TRIES} times and was given up; nothing was written"
+        )
+
+    def _rev(self, key: str) -> int:
+        kept = self._records.get(key)
+        return kept.rev if kept is not None else 0
+
+    def _apply(self, decision: Decision, token: str, now: float, rings: Rings) -> None:
+        written = [replace(record, rev=record.rev + 1, token=token) for record in decision.writes]
+        kept = [_Kept(record, old.beat if (old := self._records.get(record.key)) else 0) for record in written]
+        changed: dict[str, Record | None] = {record.key: record for record in written}
+        for record in kept:
+            self._records[record.key] = record
+        for record in decision.deletes:
+            self._records.pop(record.key, None)
+            changed[record.key] = None
+        for key, expires_at in decision.touches:
+            touched = self._records.get(key)
+            if touched is not None and touched.expires_at is not None:
+                touched.expires_at = max(touched.expires_at, expires_at)
+        for key in decision.settled:
+            self._settle(key, now)
+        for row in decision.rows:
+            self._put(row)
+        self._watchers.collect(changed, (row.route for row in decision.rows), rings)
+
+    def _put(self, row: OutboxRow) -> None:
+        self._take(row.key)
+        self._serial += 1
+        found = _Row(row, self._serial)
+        self._rows[row.key] = found
+        insort(self._order.setdefault(row.route, []), (found.place, row.key))
+
+    def _take(self, key: str) -> _Row | None:
+        found = self._rows.pop(key, None)
+        if found is not None:
+            order = self._order[found.row.route]
+            del order[bisect_left(order, (found.place, key))]
+        return found
+
+    def _settle(self, key: str, now: float) -> None:
+        found = self._take(key)
+        if found is not None and found.given:
+            route = self._routes.setdefault(found.row.route, _Route())
+            route.removed_given = max(route.removed_given, found.given)
+            route.removed_at = now
+
+    def _set_aside(self, row: OutboxRow, now: float, error: Exception) -> None:
+        """A row whose claim cannot be decided must not be the first of every pull from now on."""
+        self._put(replace(row, due_at=now + _OUT_OF_THE_WAY))
+        if row.key not in self._blamed:
+            self._blamed.add(row.key)
+            logger.error(
+                "%s: the claim of %s failed and is put off for an hour", self.location, row.run, exc_info=error
+            )
+
+    def _due(self, routes: Collection[str], now: float, limit: int, fits: Callable[[_Row], bool]) -> list[_Row]:
+        found: list[_Row] = []
+        for route in set(routes):
+            order = self._order.get(route, ())
+            due = (self._rows[key] for place, key in order if place[1] <= now)
+            found.extend(islice(filter(fits, due), limit))
+        return sorted(found, key=lambda row: row.place)[:limit]
+
+    def _next_due(self, routes: Collection[str], now: float) -> float | None:
+        places = (place for route in routes for place, _ in self._order.get(route, ()))
+        return min((due_at for _, due_at, _ in places if due_at > now), default=None)
+
+    def _may_be_given(self, found: _Row, now: float) -> bool:
+        if not found.given:
+            return True
+        route = self._routes.setdefault(found.row.route, _Route())
+        overtaken = route.removed_given > found.given
+        silent = route.removed_at + found.wait <= now
+        return found.again_at <= now and (overtaken or silent)
+
+    def _give(self, found: _Row, now: float, redeliver_after: float) -> OutboxRow:
+        route = self._routes.setdefault(found.row.route, _Route())
+        route.given += 1
+        found.given = route.given
+        found.wait = min(redeliver_after * 2 ** min(found.row.deliveries, 30), _LONGEST_WAIT)
+        found.again_at = now + found.wait
+        found.row = replace(found.row, deliveries=found.row.deliveries + 1)
+        return found.row
+
+    def _purge(self, limit: int, now: float) -> list[str]:
+        held: set[str] = set()
+        namers: dict[str, list[str]] = {}
+        for kept in self._records.values():
+            for name in kept.index.names:
+                namers.setdefault(name, []).append(kept.key)
+            if kept.index.live:
+                index = kept.index
+                held.update(key for key in (index.signature, index.root, index.cause) if key is not None)
+        expired = [kept for kept in self._records.values() if kept.is_expired(now) and kept.key not in held]
+        expired.sort(key=lambda kept: (kept.expires_at or 0.0, kept.key))
+        removed: list[str] = []
+        for kept in expired:
+            if len(removed) >= limit:
+                break
+            above = self._above(kept.key, namers)
+            keepers = [namer for namer in above if not namer.is_expired(now)]
+            if keepers or any(namer.key in held for namer in above):
+                kept.expires_at = max(kept.expires_at or 0.0, *(namer.expires_at or 0.0 for namer in keepers), 0.0)
+            else:
+                removed.append(kept.key)
+        for key in removed:
+            del self._records[key]
+        return removed
+
+    def _above(self, key: str, namers: Mapping[str, list[str]]) -> list[_Kept]:
+        """Give all that name `key`, to any depth."""
+        seen = {key}
+        waiting = [key]
+        while waiting:
+            for namer in namers.get(waiting.pop(), ()):
+                if namer not in seen:
+                    seen.add(namer)
+                    waiting.append(namer)
+        seen.discard(key)
+        return [self._records[namer] for namer in seen]
+
+
+def _matches(kept: _Kept, where: Filter) -> bool:
+    index = kept.index
+    due_at = kept.due_at
+    return (
+        index.kind == where.kind
+        and (not where.statuses or index.status in where.statuses)
+        and (where.live is None or index.live is where.live)
+        and (where.task is None or index.task == where.task)
+        and (where.signature is None or index.signature == where.signature)
+        and (where.root is None or index.root == where.root)
+        and (where.cause is None or index.cause == where.cause)
+        and (where.worker is None or index.worker == where.worker)
+        and (where.names is None or where.names in index.names)
+        and (where.due_after is None or (due_at is not None and due_at > where.due_after))
+        and (where.due_before is None or (due_at is not None and due_at <= where.due_before))
+    )

@@ -1,0 +1,299 @@
+"""What one transaction has read, and what it is about to write.
+
+Events that wait together are decided one after the other on top of each other, in memory; the file sees only what came
+of all of them. An event that fails leaves no trace here, so it needs no savepoint, and a row that was put and claimed
+in one batch is never written at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from sqlite3 import Connection
+from typing import Any, NamedTuple
+
+from mageflow.core.decision import Decide, Decision, Need
+from mageflow.core.records import Index, OutboxRow, Record, RunRecord, decode, encode, index_of, replace
+from mageflow.errors import CorruptRecordError, StoreConflictError
+from mageflow.stores.sqlite import statements
+
+__all__ = ["Cache", "Draft", "Lost"]
+
+_TRIES = 8
+_HEAVY = 64 * 1024
+"""Bytes from which on a record is read again rather than remembered."""
+
+Cache = dict[str, Record]
+"""The records that this process wrote last; true as long as no other connection has committed."""
+
+
+class Lost(Exception):
+    """The file is not what the draft was made on: a record was there, or had another revision."""
+
+
+class _Full(NamedTuple):
+    """All columns of a record that an update may change, in the order of `change_records`."""
+
+    kind: str
+    created_at: float
+    expires_at: float | None
+    live: bool
+    status: str | None
+    task: str | None
+    signature: str | None
+    root: str | None
+    cause: str | None
+    worker: str | None
+    due_at: float | None
+
+
+def _columns(record: Record, index: Index) -> _Full:
+    return _Full(
+        index.kind,
+        record.created_at,
+        record.expires_at,
+        index.live,
+        index.status,
+        index.task,
+        index.signature,
+        index.root,
+        index.cause,
+        index.worker,
+        record.due_at if isinstance(record, RunRecord) else None,
+    )
+
+
+class Draft:
+    """One transaction's reads and writes.
+
+    Args:
+        connection: in a write transaction.
+        cache: what is known of the file without reading it.
+        now: the store's time, for all that is decided here.
+        careful: read every record before it is written, as an earlier try found that one was not what it seemed.
+    """
+
+    def __init__(self, connection: Connection, cache: Cache, now: float, *, careful: bool = False) -> None:
+        self.connection = connection
+        self.now = now
+        self.careful = careful
+        self.puts: dict[str, OutboxRow] = {}
+        self.gone: dict[str, None] = {}
+        self.written: dict[str, Record | None] = {}
+        self.routes: set[str] = set()
+        self._cache = cache
+        self._known: dict[str, Record | CorruptRecordError | None] = {}
+        self._before: dict[str, Record | None] = {}
+        self._made_again: set[str] = set()
+        self._touched: dict[str, float] = {}
+        self._heavy: set[str] = set()
+
+    def read(self, keys: Iterable[str]) -> None:
+        """Make sure that these records are known."""
+        known = self._known
+        absent: list[str] = []
+        for key in keys:
+            if key not in known:
+                cached = self._cache.get(key)
+                if cached is None:
+                    absent.append(key)
+                known[key] = cached
+        if not absent:
+            return
+        for key, expires_at, data in statements.load(self.connection, absent):
+            known[key] = read_record(key, expires_at, data)
+            if len(data) > _HEAVY:
+                self._heavy.add(key)
+
+    def decide(self, keys: Collection[str], decide: Decide, token: str) -> Decision:
+        """Decide an event on what is known by now, and keep what comes of it.
+
+        Raises:
+            StoreConflictError: the decision insists on revisions that are not there.
+            CorruptRecordError: a record that it needs cannot be read.
+        """
+        wanted = dict.fromkeys(keys)
+        for _ in range(_TRIES):
+            records = self._get(wanted)
+            answer = decide(records, self.now)
+            while isinstance(answer, Need):
+                more = [key for key in answer.keys if key not in records]
+                if not more:
+                    raise AssertionError(f"asked again for what was loaded: {answer.keys}")
+                wanted.update(dict.fromkeys(more))
+                records.update(self._get(more))
+                answer = decide(records, self.now)
+            if self._fits(answer):
+                self._apply(answer, token)
+                return answer
+        raise StoreConflictError(f"a commit met newer revisions {_TRIES} times and was given up; nothing was written")
+
+    def _get(self, keys: Iterable[str]) -> dict[str, Record | None]:
+        known = self._known
+        if any(key not in known for key in keys):
+            self.read(keys)
+        records: dict[str, Record | None] = {}
+        for key in keys:
+            record = known[key]
+            if isinstance(record, CorruptRecordError):
+                raise record
+            records[key] = record
+        return records
+
+    def _fits(self, decision: Decision) -> bool:
+        known = self._known
+        for record in (*decision.writes, *decision.deletes) if decision.deletes else decision.writes:
+            key = record.key
+            if key not in known:
+                if not record.rev and not self.careful:
+                    known[key] = None  # most likely new; its insertion tells
+                    continue
+                self.read((key,))
+            there = known[key]
+            if isinstance(there, CorruptRecordError) or (there.rev if there is not None else 0) != record.rev:
+                return False
+        return True
+
+    def _apply(self, decision: Decision, token: str) -> None:
+        for record in decision.writes:
+            key = record.key
+            before = self._before.setdefault(key, self._record(key))
+            if not record.rev and before is not None:
+                self._made_again.add(key)
+            self._known[key] = self.written[key] = replace(record, rev=record.rev + 1, token=token)
+            self._touched.pop(key, None)
+        for record in decision.deletes:
+            key = record.key
+            self._before.setdefault(key, self._record(key))
+            self._known[key] = self.written[key] = None
+            self._touched.pop(key, None)
+        for key, expires_at in decision.touches:
+            self._touch(key, expires_at)
+        for key in decision.settled:
+            if self.puts.pop(key, None) is None or self._before.get(key, key) is not None:
+                self.gone[key] = None  # else both its run and itself are of this draft: the file never saw them
+        for row in decision.rows:
+            self.puts.pop(row.key, None)
+            self.puts[row.key] = row
+            self.routes.add(row.route)
+
+    def _record(self, key: str) -> Record | None:
+        there = self._known[key]
+        assert not isinstance(there, CorruptRecordError)
+        return there
+
+    def _touch(self, key: str, expires_at: float) -> None:
+        there = self._known.get(key)
+        if isinstance(there, CorruptRecordError):
+            return
+        if there is not None:
+            if there.expires_at is None or there.expires_at >= expires_at:
+                return
+            touched = self._known[key] = replace(there, expires_at=expires_at)
+            if key in self.written:
+                self.written[key] = touched
+                return
+        elif key in self._known:
+            return
+        self._touched[key] = max(expires_at, self._touched.get(key, expires_at))
+
+    def remember(self, cache: Cache) -> None:
+        """Once all of this is committed: keep what is known now for the drafts to come, the latest last."""
+        for key, record in self._known.items():
+            cache.pop(key, None)
+            if record is not None and not isinstance(record, CorruptRecordError) and key not in self._heavy:
+                cache[key] = record
+
+    # Writing
+
+    def flush(self) -> None:
+        """Write what came of everything.
+
+        Raises:
+            Lost: something was taken to be absent, or to have another revision.
+        """
+        if self.written:
+            self._flush_records()
+        if self._touched:
+            statements.touch_records(self.connection, [(until, key) for key, until in self._touched.items()])
+        self.flush_rows()
+
+    def flush_rows(self) -> None:
+        """Write the outbox."""
+        if self.gone:
+            removed: dict[str, int] = {}
+            for route, given in statements.settle_rows(self.connection, tuple(self.gone)):
+                removed[route] = max(given, removed.get(route, 0))
+            for route, given in removed.items():
+                statements.note_removal(self.connection, route, given, self.now)
+            self.gone = {}
+        if self.puts:
+            statements.put_rows(self.connection, self.puts.values())
+            self.puts = {}
+
+    def _flush_records(self) -> None:
+        inserts: list[tuple[Any, ...]] = []
+        moves: list[tuple[Any, ...]] = []
+        ends: list[tuple[Any, ...]] = []
+        changes: list[tuple[Any, ...]] = []
+        deletes: list[tuple[str, int]] = []
+        names: list[tuple[str, str]] = []
+        unnamed: list[str] = []
+        for key, record in self.written.items():
+            before = self._before[key]
+            if before is not None and (record is None or key in self._made_again):
+                deletes.append((key, before.rev))
+                unnamed.append(key)
+                before = None
+            if record is None:
+                continue
+            index = index_of(record)
+            now = _columns(record, index)
+            data = encode(record)
+            if len(data) > _HEAVY:
+                self._heavy.add(key)
+            if before is None:
+                inserts.append((key, now.kind, record.rev, *now[1:], data))
+                names.extend((key, name) for name in index.names)
+                continue
+            old = index_of(before)
+            then = _columns(before, old)
+            if old.names != index.names:
+                unnamed.append(key)
+                names.extend((key, name) for name in index.names)
+            moved = (record.rev, now.status, now.worker, now.due_at)
+            if now[:2] != then[:2] or now[5:9] != then[5:9]:
+                changes.append((record.rev, *now, data, key, before.rev))
+            elif now[2:4] != then[2:4]:
+                ends.append((*moved, now.live, now.expires_at, data, key, before.rev))
+            else:
+                moves.append((*moved, data, key, before.rev))
+        self._write(inserts, moves, ends, changes, deletes)
+        if unnamed:
+            statements.delete_names(self.connection, unnamed)
+        statements.insert_names(self.connection, names)
+
+    def _write(
+        self,
+        inserts: list[tuple[Any, ...]],
+        moves: list[tuple[Any, ...]],
+        ends: list[tuple[Any, ...]],
+        changes: list[tuple[Any, ...]],
+        deletes: list[tuple[str, int]],
+    ) -> None:
+        connection = self.connection
+        done = statements.delete_records(connection, deletes)
+        done += statements.insert_records(connection, inserts)
+        done += statements.move_records(connection, moves)
+        done += statements.end_records(connection, ends)
+        done += statements.change_records(connection, changes)
+        if done != len(deletes) + len(inserts) + len(moves) + len(ends) + len(changes):
+            raise Lost
+
+
+def read_record(key: str, expires_at: float | None, data: bytes) -> Record | CorruptRecordError:
+    """Decode a record; one that cannot be read is the error that says so."""
+    try:
+        record = decode(data, key)
+    except CorruptRecordError as error:
+        return error
+    return record if record.expires_at == expires_at else replace(record, expires_at=expires_at)

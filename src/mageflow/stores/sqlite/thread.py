@@ -1,0 +1,146 @@
+"""A thread that owns one connection and takes what waits for it in batches."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+from asyncio import AbstractEventLoop, Future
+from collections.abc import Callable, Sequence
+from queue import Empty, SimpleQueue
+from sqlite3 import Connection
+from typing import Any, Generic, TypeVar
+
+from mageflow.stores.sqlite.connection import Durability, connect
+from mageflow.stores.sqlite.faults import translated
+from mageflow.stores.watching import Rings
+
+__all__ = ["Answers", "Handler", "Item", "Thread"]
+
+_MOST_ITEMS = 256
+_LONGEST_GATHERING = 0.005
+
+W = TypeVar("W")
+
+
+class Item(Generic[W]):
+    """Something to do, and who waits for it."""
+
+    __slots__ = ("future", "loop", "wish")
+
+    def __init__(self, wish: W, loop: AbstractEventLoop, future: Future[Any]) -> None:
+        self.wish = wish
+        self.loop = loop
+        self.future = future
+
+
+class Answers:
+    """What is to be told to the waiting loops: one message to each, however many wait in it."""
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._told: dict[AbstractEventLoop, list[tuple[Future[Any], Any, BaseException | None]]] = {}
+        self.rings: Rings = {}
+
+    def give(self, item: Item[Any], value: Any) -> None:
+        self._told.setdefault(item.loop, []).append((item.future, value, None))
+
+    def fail(self, item: Item[Any], error: Exception) -> None:
+        told = translated(error, self._path)
+        if told is not error:
+            told.__cause__ = error
+        self._told.setdefault(item.loop, []).append((item.future, None, told))
+
+    def send(self) -> None:
+        for loop in {**self._told, **self.rings}:
+            try:
+                loop.call_soon_threadsafe(_tell, self._told.get(loop, ()), self.rings.get(loop, ()))
+            except RuntimeError:  # the loop was closed, and nobody waits in it any more
+                continue
+
+
+def _tell(told: Sequence[tuple[Future[Any], Any, BaseException | None]], rings: Sequence[Callable[[], None]]) -> None:
+    for future, value, error in told:
+        if future.done():  # the caller was cancelled meanwhile
+            continue
+        if error is not None:
+            future.set_exception(error)
+        else:
+            future.set_result(value)
+    for ring in rings:
+        ring()
+
+
+Handler = Callable[[Connection, list[Item[W]], Answers], None]
+"""Does a batch on the connection, and says in the answers what came of each item."""
+
+
+class Thread(Generic[W]):
+    """Hands items from any event loop to a handler in a thread of its own.
+
+    The thread and its connection begin with the first item. After `stop` no item may come.
+    """
+
+    def __init__(self, name: str, path: str, durability: Durability, handle: Handler[W]) -> None:
+        self._path = path
+        self._durability: Durability = durability
+        self._handle = handle
+        self._queue: SimpleQueue[Item[W] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
+        self._thread.start()
+
+    async def ask(self, wish: W) -> Any:
+        """Have something done; give what came of it."""
+        loop = asyncio.get_running_loop()
+        future: Future[Any] = loop.create_future()
+        self._queue.put(Item(wish, loop, future))
+        return await future
+
+    def stop(self) -> None:
+        """Let the thread do what waits, close its connection and end."""
+        self._queue.put(None)
+
+    def join(self) -> None:
+        """Wait until the thread has ended."""
+        self._thread.join()
+
+    def _serve(self) -> None:
+        connection: Connection | None = None
+        try:
+            while True:
+                batch, over = self._gather()
+                if batch:
+                    connection = self._answer(connection, batch)
+                if over:
+                    return
+        finally:
+            if connection is not None:
+                connection.close()
+
+    def _answer(self, connection: Connection | None, batch: list[Item[W]]) -> Connection | None:
+        answers = Answers(self._path)
+        try:
+            if connection is None:
+                connection = connect(self._path, self._durability)
+            self._handle(connection, batch, answers)
+        except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
+            answers = Answers(self._path)
+            for item in batch:
+                answers.fail(item, error)
+        answers.send()
+        return connection
+
+    def _gather(self) -> tuple[list[Item[W]], bool]:
+        """Take the next item and what waits behind it; say whether that is all there will be."""
+        item = self._queue.get()
+        batch: list[Item[W]] = []
+        deadline = time.perf_counter() + _LONGEST_GATHERING
+        while item is not None:
+            batch.append(item)
+            if len(batch) >= _MOST_ITEMS or time.perf_counter() > deadline:
+                return batch, False
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                return batch, False
+        return batch, True

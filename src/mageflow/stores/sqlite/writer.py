@@ -1,0 +1,186 @@
+"""The one writer: what waits is committed as one transaction."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Collection
+from itertools import islice
+from sqlite3 import Connection
+from typing import Any
+
+from mageflow.core.decision import Decide
+from mageflow.core.records import Record
+from mageflow.errors import StoreConflictError
+from mageflow.ports.clock import Clock
+from mageflow.stores.sqlite.claims import Pull, pull
+from mageflow.stores.sqlite.connection import patiently
+from mageflow.stores.sqlite.draft import Cache, Draft, Lost
+from mageflow.stores.sqlite.statements import data_version
+from mageflow.stores.sqlite.thread import Answers, Item
+from mageflow.stores.watching import Watchers
+
+__all__ = ["Commit", "Upkeep", "Wish", "Writer"]
+
+logger = logging.getLogger("mageflow.store")
+
+_MOST_CACHED = 4096
+
+
+class Commit:
+    """An event that somebody wants decided and committed."""
+
+    __slots__ = ("decide", "keys", "token")
+
+    def __init__(self, keys: Collection[str], decide: Decide, token: str) -> None:
+        self.keys = keys
+        self.decide = decide
+        self.token = token
+
+
+class Upkeep:
+    """Something else to do in a transaction; called with the connection and the store's time."""
+
+    __slots__ = ("act", "removes")
+
+    def __init__(self, act: Callable[[Connection, float], Any], *, removes: bool = False) -> None:
+        self.act = act
+        self.removes = removes
+        """Whether it gives the keys of records that it removed."""
+
+
+Wish = Commit | Pull | Upkeep
+
+
+class _Failed:
+    __slots__ = ("error",)
+
+    def __init__(self, error: Exception) -> None:
+        self.error = error
+
+
+class _Done:
+    """What one transaction came to."""
+
+    __slots__ = ("changed", "removed", "routes", "told")
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Item[Wish], Any]] = []
+        self.changed: dict[str, Record | None] = {}
+        self.routes: set[str] = set()
+        self.removed: set[str] = set()
+
+
+class Writer:
+    """Handles the batches of the writer's thread.
+
+    Args:
+        location: of the file, for logs.
+        clock: the store's time.
+        watchers: who is to be rung.
+    """
+
+    def __init__(self, location: str, clock: Clock, watchers: Watchers) -> None:
+        self._location = location
+        self._clock = clock
+        self._watchers = watchers
+        self._cache: Cache = {}
+        self._version = -1
+        self._blamed: set[str] = set()
+
+    def handle(self, connection: Connection, batch: list[Item[Wish]], answers: Answers) -> None:
+        """Commit a batch; where that cannot be done at once, each item by itself."""
+        now = self._clock.now()
+        batch = [item for item in batch if not item.future.cancelled()]
+        if not batch:
+            return
+        patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+        try:
+            done = self._attempt(connection, batch, now, careful=False)
+        except Exception as error:  # noqa: BLE001 - the item that it comes from gets it below
+            logger.debug("%s: a batch of %d is done item by item (%r)", self._location, len(batch), error)
+            self._one_by_one(connection, batch, now, answers)
+        else:
+            self._tell(done, answers)
+
+    def _one_by_one(self, connection: Connection, batch: list[Item[Wish]], now: float, answers: Answers) -> None:
+        for item in batch:
+            self._cache.clear()
+            try:
+                patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
+                done = self._attempt(connection, [item], now, careful=True)
+            except Lost:
+                answers.fail(item, StoreConflictError(f"{self._location}: the file changed during a commit"))
+            except Exception as error:  # noqa: BLE001 - its own caller gets it
+                answers.fail(item, error)
+            else:
+                self._tell(done, answers)
+
+    def _tell(self, done: _Done, answers: Answers) -> None:
+        for item, value in done.told:
+            if isinstance(value, _Failed):
+                answers.fail(item, value.error)
+            else:
+                answers.give(item, value)
+        self._watchers.collect(done.changed, done.routes, answers.rings)
+
+    def _attempt(self, connection: Connection, batch: list[Item[Wish]], now: float, *, careful: bool) -> _Done:
+        done = _Done()
+        try:
+            version = data_version(connection)
+            if version != self._version:
+                self._cache.clear()
+                self._version = version
+            draft = Draft(connection, self._cache, now, careful=careful)
+            self._decide(draft, batch, done)
+            done.changed.update(draft.written)
+            done.routes = draft.routes
+            draft.flush()
+            self._keep_up(connection, batch, now, done)
+            patiently(lambda: connection.execute("COMMIT"))
+        except BaseException:
+            if connection.in_transaction:
+                connection.execute("ROLLBACK")
+            raise
+        draft.remember(self._cache)
+        while len(self._cache) > _MOST_CACHED:
+            for key in list(islice(self._cache, _MOST_CACHED // 4)):
+                del self._cache[key]
+        for key in done.removed:
+            self._cache.pop(key, None)
+        return done
+
+    def _decide(self, draft: Draft, batch: list[Item[Wish]], done: _Done) -> None:
+        """Decide events in the order in which they came, then pulls: they see what the events have put."""
+        draft.read([key for item in batch if isinstance(item.wish, Commit) for key in item.wish.keys])
+        pulls: list[Item[Wish]] = []
+        wishes: list[Pull] = []
+        for item in batch:
+            wish = item.wish
+            if isinstance(wish, Commit):
+                try:
+                    done.told.append((item, draft.decide(wish.keys, wish.decide, wish.token)))
+                except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
+                    done.told.append((item, _Failed(error)))
+            elif isinstance(wish, Pull):
+                wish.replies.clear()
+                pulls.append(item)
+                wishes.append(wish)
+        if wishes:
+            done.told.extend(zip(pulls, pull(draft, wishes, self._blamed, self._location), strict=True))
+
+    def _keep_up(self, connection: Connection, batch: list[Item[Wish]], now: float, done: _Done) -> None:
+        for item in batch:
+            wish = item.wish
+            if not isinstance(wish, Upkeep):
+                continue
+            connection.execute("SAVEPOINT item")
+            try:
+                value = wish.act(connection, now)
+            except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
+                connection.execute("ROLLBACK TO item")
+                value = _Failed(error)
+            connection.execute("RELEASE item")
+            done.told.append((item, value))
+            if wish.removes and not isinstance(value, _Failed):
+                done.removed.update(value)
+                done.changed.update(dict.fromkeys(value))

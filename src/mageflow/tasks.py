@@ -1,0 +1,248 @@
+"""What `@mage.task` gives, and the decorator in all its forms."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Coroutine, Mapping
+from datetime import timedelta
+from functools import update_wrapper
+from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
+
+from typing_extensions import Unpack
+
+from mageflow.config import RunOptions
+from mageflow.core.ids import SIGNATURE
+from mageflow.errors import OptionError, TaskShapeError, near
+from mageflow.runtime.bodies import inspect_body, name_of
+from mageflow.runtime.registry import RegisteredTask
+
+__all__ = ["Task", "TaskDecorator", "TaskOptions"]
+
+P = ParamSpec("P")
+M = TypeVar("M")
+R = TypeVar("R")
+F = TypeVar("F", bound=Callable[..., Any])
+V = TypeVar("V")
+
+
+class TaskOptions(TypedDict, total=False):
+    """The options of a task: the same names as in `RunOptions`, whose values beat them."""
+
+    delay: float | timedelta | None
+    retries: int | None
+    backoff_factor: float | None
+    backoff_max_seconds: float | timedelta | None
+    execution_timeout: float | timedelta | None
+    schedule_timeout: float | timedelta | None
+    priority: int | None
+
+
+class Task(Generic[P, M, R, F]):
+    """A function that is registered under a name. It is called as the plain function that it was.
+
+    Its type arguments are the parameters beside the message, the message, what the body returns, and the function.
+
+    Attributes:
+        name: the name that it is registered under.
+        fn: the function.
+        options: how its runs are executed where neither the run nor the signature says otherwise.
+        input_validator: the type of its message, where the decorator was given one.
+    """
+
+    def __init__(self, registered: RegisteredTask, options: RunOptions, input_validator: Any = None) -> None:
+        self.name = registered.name
+        self.fn = cast("F", registered.fn)
+        self.options = options
+        self.input_validator = input_validator
+        self.__wrapped__ = registered.fn
+        # Not its `__dict__`: an attribute of the function's must not replace one of the task's.
+        update_wrapper(cast("Callable[..., Any]", self), registered.fn, updated=())
+
+    if TYPE_CHECKING:
+
+        @property
+        def __call__(self) -> F:  # a property, so that checkers see the function's own parameters
+            ...
+
+    else:
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return self.fn(*args, **kwargs)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.name!r}>"
+
+
+Async = Coroutine[Any, Any, R]
+
+
+class _Decorator(Protocol):
+    """`@mage.task(...)`: the message's type is that of the function's first parameter."""
+
+    @overload
+    def __call__(self, fn: Callable[[], Async[R]], /) -> Task[[], None, R, Callable[[], Async[R]]]: ...
+    @overload
+    def __call__(
+        self, fn: Callable[Concatenate[M, P], Async[R]], /
+    ) -> Task[P, M, R, Callable[Concatenate[M, P], Async[R]]]: ...
+    @overload
+    def __call__(self, fn: Callable[[], R], /) -> Task[[], None, R, Callable[[], R]]: ...
+    @overload
+    def __call__(self, fn: Callable[Concatenate[M, P], R], /) -> Task[P, M, R, Callable[Concatenate[M, P], R]]: ...
+
+
+class _ModelDecorator(Protocol[V]):
+    """`@mage.task(input_validator=Model)`: the message's type is the validator's."""
+
+    @overload
+    def __call__(self, fn: Callable[P, Async[R]], /) -> Task[P, V, R, Callable[P, Async[R]]]: ...
+    @overload
+    def __call__(self, fn: Callable[P, R], /) -> Task[P, V, R, Callable[P, R]]: ...
+
+
+class TaskDecorator(ABC):
+    """The decorator `task`, for a client to inherit."""
+
+    @abstractmethod
+    def _register_task(self, task: RegisteredTask) -> None:
+        """Keep a task.
+
+        Raises:
+            DuplicateTaskError: if another function has its name.
+        """
+
+    @abstractmethod
+    def _engine_name(self) -> str:
+        """Give the name of the engine that runs the tasks, such as `local` or `hatchet`."""
+
+    @overload
+    def task(self, fn: Callable[[], Async[R]], /) -> Task[[], None, R, Callable[[], Async[R]]]: ...
+    @overload
+    def task(
+        self, fn: Callable[Concatenate[M, P], Async[R]], /
+    ) -> Task[P, M, R, Callable[Concatenate[M, P], Async[R]]]: ...
+    @overload
+    def task(self, fn: Callable[[], R], /) -> Task[[], None, R, Callable[[], R]]: ...
+    @overload
+    def task(self, fn: Callable[Concatenate[M, P], R], /) -> Task[P, M, R, Callable[Concatenate[M, P], R]]: ...
+    @overload
+    def task(
+        self, name: str | None = None, *, input_validator: type[V], **options: Unpack[TaskOptions]
+    ) -> _ModelDecorator[V]: ...
+    @overload
+    def task(
+        self, name: str | None = None, *, input_validator: None = None, **options: Unpack[TaskOptions]
+    ) -> _Decorator: ...
+
+    def task(self, *target: Any, **given: Any) -> Any:
+        """Register a function as a task: `@mage.task`, `@mage.task("name")`, `@mage.task(name=…, retries=2, …)`.
+
+        The function takes nothing or one message: a model, a dataclass, a TypedDict, a dict; without an annotation, a
+        `ContextMessage`. A parameter `ctx` or `signature` is injected. It may be async or not.
+
+        Args:
+            name: the name of the task; by default the function's.
+            input_validator: the type of the message, whatever the annotation says.
+            delay: seconds (or a `timedelta`) before a run may begin.
+            retries: attempts after the first.
+            backoff_factor: the pause before the n-th retry is `backoff_factor ** n` seconds; none by default.
+            backoff_max_seconds: the longest such pause.
+            execution_timeout: seconds (or a `timedelta`) that one attempt may take.
+            schedule_timeout: seconds (or a `timedelta`) that a due run may wait for a worker.
+            priority: 1 (the default) to 3.
+
+        Raises:
+            TaskShapeError: if the function's parameters cannot be served.
+            ModelShapeError: if the message's model cannot be one, as with two `ReturnValue` marks.
+            OptionError: for an option that is unknown, another engine's, or has a value that cannot be used.
+            DuplicateTaskError: if another function is registered under the name.
+        """
+        first, name = _target(target, given)
+        input_validator = given.pop("input_validator", None)
+        options, native = _options(given, self._engine_name())
+
+        def register(fn: Any) -> Task[..., Any, Any, Any]:
+            fn = _plain(fn)
+            chosen = name if name is not None else name_of(fn)
+            body = inspect_body(fn, chosen, input_validator)
+            registered = RegisteredTask(name=chosen, fn=fn, body=body, options=options.to_core(), native=native)
+            self._register_task(registered)
+            return Task(registered, options, input_validator)
+
+        return register if first is None else register(first)
+
+
+def _plain(fn: Any) -> Any:
+    return cast("Task[..., Any, Any, Any]", fn).fn if isinstance(fn, Task) else fn
+
+
+def _target(target: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, str | None]:
+    """Tell the forms of the decorator apart: give the function, if there is one already, and the name."""
+    if len(target) > 1:
+        raise OptionError("@mage.task takes one name or one function by position; give its options by name")
+    first = target[0] if target else None
+    name = given.pop("name", None)
+    if isinstance(first, str):
+        if name is not None:
+            raise OptionError(f"@mage.task was given two names, {first!r} and {name!r}: give one", option="name")
+        first, name = None, first
+    if name is not None and (not isinstance(name, str) or not name or name.startswith(SIGNATURE)):
+        raise TaskShapeError(
+            f"{name!r} is no name for a task: give a string that is not empty and does not begin with {SIGNATURE!r}, "
+            "as the keys of signatures do"
+        )
+    if first is not None and not callable(first):
+        raise TaskShapeError(f"{first!r} is no function: put @mage.task above one")
+    return first, name
+
+
+_OWNERS: Mapping[str, frozenset[str]] = {
+    "hatchet": frozenset(
+        {
+            "concurrency",
+            "cron_input",
+            "default_additional_metadata",
+            "default_filters",
+            "default_priority",
+            "description",
+            "desired_worker_labels",
+            "eviction_policy",
+            "idempotency",
+            "on_crons",
+            "on_events",
+            "rate_limits",
+            "sticky",
+            "version",
+        }
+    ),
+    "taskiq": frozenset({"labels", "queue_name", "retry_on_error", "max_retries", "schedule"}),
+}
+"""Options that one engine has of its own: `Hatchet.task` of hatchet-sdk 1.43, and Taskiq's well-known labels."""
+
+_SHOWN = {"hatchet": "Hatchet", "taskiq": "Taskiq"}
+_OF_A_RUN = ("eta", "idempotency_key")
+
+
+def _options(given: Mapping[str, Any], engine: str) -> tuple[RunOptions, dict[str, Any]]:
+    """Part the options that every engine has from those of this engine alone, and refuse all others."""
+    common = {name: value for name, value in given.items() if name in TaskOptions.__annotations__}
+    native = {name: value for name, value in given.items() if name in _OWNERS.get(engine, ())}
+    for name in given:
+        if name not in common and name not in native:
+            raise _refusal(name, engine)
+    return RunOptions(**common), native
+
+
+def _refusal(name: str, engine: str) -> OptionError:
+    owner = next((owner for owner, names in _OWNERS.items() if name in names), None)
+    if name in _OF_A_RUN:
+        text = f"{name} belongs to one run, not to a task: give it with RunOptions({name}=...) where the run is started"
+    elif owner is not None:
+        text = (
+            f"{name} is an option of {_SHOWN[owner]} alone, and these tasks run on the {_SHOWN.get(engine, engine)} "
+            f"engine: leave it away, or give the client a {_SHOWN[owner]} engine"
+        )
+    else:
+        known = ["name", "input_validator", *TaskOptions.__annotations__, *_OWNERS.get(engine, ())]
+        text = f"@mage.task has no option {name!r}{near(name, known) or '; its options are ' + ', '.join(known)}"
+    return OptionError(text, option=name)

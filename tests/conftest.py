@@ -1,0 +1,22 @@
+"""What holds for every test: no setting of the person who runs it leaks in; the repository stays clean."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+# No deadline for a single example: a busy machine is no failure. The blob repeats a failing example anywhere.
+settings.register_profile("mageflow", deadline=None, print_blob=True)
+settings.load_profile("mageflow")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the test in an empty folder, where a default `mageflow.db` may land, with no settings."""
+    for name in os.environ:
+        if name.startswith(("MAGEFLOW_", "HATCHET_")) or name == "REDIS_URL":
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
