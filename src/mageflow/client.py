@@ -62,7 +62,7 @@ class Mageflow(TaskDecorator):
         config: MageflowConfig | None = None,
     ) -> None:
         self.config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(_store(store, self.config), _engine(engine), TaskRegistry(), self.config, SystemEntropy())
+        self._kernel = Kernel(_store(store, self.config), _engine(engine, store), TaskRegistry(), self.config, SystemEntropy())
         current.constructed(self)
 
     def __repr__(self) -> str:
@@ -273,9 +273,10 @@ def _where(status: RunStatus | str | None, task_name: str | None, now: float) ->
     return Filter(statuses=(wanted.value,), task=task_name)
 
 
-def _engine(engine: Any) -> Engine:
+def _engine(engine: Any, store: Any) -> Engine:
     if engine is None:
-        if "HATCHET_CLIENT_TOKEN" in os.environ and "REDIS_URL" in os.environ and "MAGEFLOW_STORE" not in os.environ:
+        unsaid = store is None and "MAGEFLOW_STORE" not in os.environ
+        if unsaid and "HATCHET_CLIENT_TOKEN" in os.environ and "REDIS_URL" in os.environ:
             raise ConfigurationError(
                 "HATCHET_CLIENT_TOKEN and REDIS_URL are set, but Mageflow() names no engine; write Mageflow(hatchet, "
                 "redis) to run on them, or set MAGEFLOW_STORE (or give store=) to run embedded"

@@ -40,7 +40,7 @@ def get_client() -> Mageflow:
     client: Mageflow | None = current_client.get() or _chosen or _last
     if client is None:
         raise NoClientError(
-            "there is no mageflow client in this process yet; construct one first (mage = Mageflow()), or call the method "
-            "of a client instead of the function of the module (mage.sign instead of mageflow.sign)"
+            "there is no mageflow client in this process yet; construct one first (mage = Mageflow()), or call the "
+            "method of a client instead of the function of the module (mage.sign instead of mageflow.sign)"
         )
     return client

@@ -24,6 +24,7 @@ __all__ = [
     "NonRetryable",
     "NotRunningError",
     "OptionError",
+    "RecordTooLargeError",
     "RunCancelledError",
     "RunFailedError",
     "RunNotFoundError",
@@ -217,6 +218,10 @@ class StoreUnavailableError(StoreError):
 
 class StoreConflictError(StoreError):
     """A commit met newer revisions more often than it was willing to try again."""
+
+
+class RecordTooLargeError(StoreError):
+    """A record is larger than the store takes; nothing was committed, and trying again cannot help."""
 
 
 class StoreVersionError(StoreError):

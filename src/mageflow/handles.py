@@ -13,7 +13,7 @@ from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, RunCancelledError, RunFailedError, RunNotFoundError
 from mageflow.models.message import Outcome, TaskFailure
 from mageflow.models.run import RunInfo
-from mageflow.ports.store import Page
+from mageflow.ports.store import Filter, Page
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.messages import failure_fields, outcome_fields
 from mageflow.runtime.shapes import load_result
@@ -149,6 +149,17 @@ class RunHandle(Generic[R]):
             TimeoutError: that has not come in `timeout` seconds.
         """
         await wait_settled(self._kernel.store, await self._read(), timeout)
+
+    async def caused(self, *, limit: int = 50, cursor: str | None = None) -> RunPage:
+        """List the runs that the end of this one started, its callbacks', newest first.
+
+        Args:
+            limit: how many at most.
+            cursor: where to go on: the `cursor` of the page before.
+        """
+        self._kernel.check_open()
+        page = await self._kernel.store.query(Filter(cause=self.id), limit=limit, cursor=cursor)
+        return RunPage.of(self._kernel, page, await self._kernel.store.now())
 
     async def cancel(self) -> None:
         """Cancel the run and all that it leads to. Done callbacks fire; success and error callbacks do not.

@@ -225,7 +225,7 @@ def _options(given: Any) -> Options:
 def _model_name(kernel: Kernel, model: type[Any] | str | None) -> str | None:
     if model is None or isinstance(model, str):
         return model
-    return kernel.registry.register_model(model).name
+    return kernel.registry.register_model(model)
 
 
 async def _check_known(kernel: Kernel, name: str) -> None:
@@ -236,8 +236,8 @@ async def _check_known(kernel: Kernel, name: str) -> None:
     known = [*own, *await kernel.remembered_names()]
     if kernel.engine.capabilities.pulls and own:
         raise UnknownTaskError(
-            f"no task is called {name!r}{near(name, known) or f'; known are {_some(known)}'} (a name of another process "
-            "is known once that process has started a worker on this store)",
+            f"no task is called {name!r}{near(name, known) or f'; known are {_some(known)}'} (a name of another "
+            "process is known once that process has started a worker on this store)",
             task_name=name,
         )
     warnings.warn(

@@ -21,7 +21,7 @@ from mageflow.core.events import (
     TakeBack,
     Verdict,
 )
-from mageflow.core.options import backoff, merge_options
+from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
 from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, replace
 from mageflow.core.runs import (
     control_of,
@@ -77,13 +77,20 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
     ended = run_in(records, event.run)
     if ended is None or not ended.status.is_terminal:
         return Decision(reply=StartReply())
+    if need := missing(records, (*ended.lineage, *(() if ended.message is not None else (ended.signature,)))):
+        return need
+    if ended.message is None and signature_in(records, ended.signature) is None:
+        return Decision(reply=StartReply())
+    # A cancel was for what was there then, not for what somebody asks for now; a hold goes on until it is let go.
+    lineage = tuple(key for key in ended.lineage if control_of(records, Control.NONE, (key,)) is not Control.CANCEL)
+    held = control_of(records, Control.NONE, lineage) is not Control.NONE
     run = RunRecord(
         key=event.new,
         created_at=now,
         signature=ended.signature,
         task=ended.task,
         route=ended.route,
-        status=RunStatus.QUEUED,
+        status=RunStatus.SUSPENDED if held else RunStatus.QUEUED,
         due_at=now,
         origin=ended.origin,
         sent=ended.sent,
@@ -95,9 +102,10 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
         options=replace(ended.options, delay=None, eta=None, idempotency_key=None),
         root=ended.root,
         cause=ended.cause,
+        lineage=lineage,
         done_ttl=ended.done_ttl,
     )
-    return Decision(writes=(run,), rows=(run_row(run),), reply=StartReply(run=run, created=True))
+    return Decision(writes=(run,), rows=() if held else (run_row(run),), reply=StartReply(run=run, created=True))
 
 
 def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
@@ -105,15 +113,10 @@ def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision
     run = run_in(records, event.run)
     if run is None:
         return Decision(settled=(event.run,), reply=ClaimReply(verdict=Verdict.ABSENT))
-    if run.status.is_terminal:
-        return Decision(settled=(run.key,), reply=ClaimReply(verdict=Verdict.ENDED, run=run))
     repeated = run.status is RunStatus.RUNNING and run.worker == event.worker and run.token == event.token
-    if run.status is RunStatus.RUNNING and not repeated:
-        return Decision(reply=ClaimReply(verdict=Verdict.HELD, run=run))
-    if run.status not in WAITING and not repeated:
-        return Decision(settled=(run.key,), reply=ClaimReply(verdict=Verdict.PARKED, run=run))
-    if run.due_at > now + _EARLY:
-        return Decision(reply=ClaimReply(verdict=Verdict.EARLY, run=run))
+    if not repeated and (verdict := _standing(run, now)) is not None:
+        settled = (run.key,) if verdict in (Verdict.ENDED, Verdict.PARKED) else ()
+        return Decision(settled=settled, reply=ClaimReply(verdict=verdict, run=run))
     first = run.message is None
     wanted = [*run.lineage]
     if first:
@@ -124,23 +127,14 @@ def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision
         return need
     signature = signature_in(records, run.signature) if first else None
     cause = run_in(records, run.cause) if first and run.cause is not None else None
+    if not repeated and (control := control_of(records, run.control, run.lineage)) is not Control.NONE:
+        return _refuse(records, run, control, now, event.defaults)
+    if first and signature is not None and not repeated:
+        run = _refreshed(run, signature, event.defaults)
+    if first and (lapse := _lapse(run, signature, cause, now)) is not None:
+        return _ended_by_claim(finish(records, replace(run, failure=lapse), RunStatus.FAILED, now, event.defaults))
     if repeated:
         return Decision(reply=ClaimReply(verdict=Verdict.CLAIMED, run=run, signature=signature, cause=cause))
-    control = control_of(records, run.control, run.lineage)
-    if control is not Control.NONE:
-        return _refuse(records, run, control, now, event.defaults)
-    if first:
-        lapse = _lapse(run, signature, cause, now)
-        if lapse is not None:
-            return _ended_by_claim(finish(records, replace(run, failure=lapse), RunStatus.FAILED, now, event.defaults))
-        assert signature is not None
-        run = replace(
-            run,
-            on_success=signature.on_success,
-            on_error=signature.on_error,
-            on_done=signature.on_done,
-            options=merge_options(run.options, event.defaults.get(run.task)),
-        )
     move(run, RunStatus.RUNNING)
     held = replace(
         run,
@@ -152,6 +146,30 @@ def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision
     )
     reply = ClaimReply(verdict=Verdict.CLAIMED, run=held, signature=signature, cause=cause)
     return Decision(writes=(held,), settled=(run.key,), reply=reply)
+
+
+def _standing(run: RunRecord, now: float) -> Verdict | None:
+    """Say why a run is not to be had, if the run itself tells."""
+    if run.status.is_terminal:
+        return Verdict.ENDED
+    if run.status is RunStatus.RUNNING:
+        return Verdict.HELD
+    if run.status not in WAITING:
+        return Verdict.PARKED
+    if run.due_at > now + _EARLY and run.status is not RunStatus.UNROUTABLE:  # that one was due; here is who knows it
+        return Verdict.EARLY
+    return None
+
+
+def _refreshed(run: RunRecord, signature: SignatureRecord, defaults: Defaults) -> RunRecord:
+    """Take over what the signature says by now, and the options of the task, which the starter may not have known."""
+    return replace(
+        run,
+        on_success=signature.on_success,
+        on_error=signature.on_error,
+        on_done=signature.on_done,
+        options=merge_options(run.options, defaults.get(run.task)),
+    )
 
 
 def _refuse(records: Records, run: RunRecord, control: Control, now: float, defaults: Defaults) -> Decision | Need:
@@ -171,7 +189,7 @@ def _ended_by_claim(decision: Decision | Need) -> Decision | Need:
 def _lapse(run: RunRecord, signature: SignatureRecord | None, cause: RunRecord | None, now: float) -> Failure | None:
     """Say why a run can no longer begin, if it cannot."""
     limit = run.options.schedule_timeout
-    if limit is not None and now - run.due_at > limit:
+    if limit is not None and now - run.due_at > limit and run.status is not RunStatus.RUNNING:
         return Failure(
             type="ScheduleTimeout",
             message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
@@ -220,12 +238,17 @@ def _after(
             run = replace(run, failure=failed.failure, failures=failures)
             if not failed.retry or failures > (run.options.retries or 0):
                 return finish(records, run, RunStatus.FAILED, now, event.defaults)
-            pause = failed.after if failed.after is not None else backoff(run.options, failures, jitter)
-            return wait(run, now + pause, now, control)
+            return wait(run, now + _pause(run, failed, jitter), now, control)
         case Stopped() if control in _HOLDING:
             return _park(run)
         case Stopped() | HandedBack():
             return wait(run, now, now, control)
+
+
+def _pause(run: RunRecord, failed: Failed, jitter: float) -> float:
+    if failed.after is None:
+        return backoff(run.options, run.failures, jitter)
+    return min(max(0.0, failed.after), LONGEST_PAUSE)
 
 
 def _park(run: RunRecord) -> Decision:
@@ -238,7 +261,7 @@ def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> D
     """Take a run from a dead worker: tried again, or failed where workers keep dying of it."""
     run = run_in(records, event.run)
     if run is None or run.status is not RunStatus.RUNNING or run.worker != event.worker:
-        return Decision(reply=EndReply(run=run, accepted=False))
+        return Decision(reply=EndReply(run=run, accepted=run is not None and run.token == event.token))
     if need := missing(records, run.lineage):
         return need
     run = replace(run, losses=run.losses + 1)
@@ -268,8 +291,8 @@ def strand(records: Records, event: Strand, now: float, jitter: float) -> Decisi
     run = run_in(records, event.run)
     if run is None:
         return Decision(settled=(event.run,), reply=EndReply(run=None, accepted=False))
-    if run.status not in WAITING:
-        return Decision(reply=EndReply(run=run, accepted=False))
+    if run.status not in WAITING or run.due_at > now + _EARLY:  # it has been tried since it was seen, or waits already
+        return Decision(reply=EndReply(run=run, accepted=run.token == event.token))
     since = run.unroutable_at if run.unroutable_at is not None else now
     if now >= since + event.patience:
         unknown = Failure(

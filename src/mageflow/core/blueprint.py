@@ -38,11 +38,11 @@ def put(records: Records, event: PutSignature, now: float, jitter: float) -> Dec
     named = _named(event.record)
     if need := missing(records, (event.record.key, *named)):
         return need
-    if gone := _absent(records, named):
-        return Decision(reply=SignatureReply(missing=gone))
     existing = signature_in(records, event.record.key)
     if existing is not None:
         return Decision(reply=SignatureReply(signature=existing))
+    if gone := _absent(records, named):
+        return Decision(reply=SignatureReply(missing=gone))
     record = replace(event.record, created_at=now, expires_at=now + event.record.active_ttl)
     return Decision(writes=(record,), touches=_touches(records, named, now), reply=SignatureReply(signature=record))
 
@@ -58,9 +58,12 @@ def edit(records: Records, event: EditKwargs, now: float, jitter: float) -> Deci
     record = signature_in(records, event.key)
     if record is None:
         return Decision(reply=SignatureReply())
-    kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in event.drop}
-    kwargs.update(event.put)
-    return _change(record, now, kwargs=kwargs)
+    if record.token == event.token:
+        return Decision(reply=SignatureReply(signature=record))
+    # What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
+    gone = {*event.drop, *event.put}
+    kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in gone}
+    return _change(record, now, kwargs={**kwargs, **event.put})
 
 
 _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_done"}

@@ -170,8 +170,9 @@ class Sweep(Struct, frozen=True, kw_only=True):
     """Carry the control of `run` to some of its descendants. Loads `run` and `page`."""
 
     run: str
-    control: Control
-    """What the sweep set out with; where it is another by now, nothing is done and the sweep begins anew."""
+    sweep: int
+    """The cursor's `sweep` that this one set out with; where it is another by now, nothing is done and the sweep
+    begins anew. The control alone would not tell: held, let go and held again, it is the same."""
     page: tuple[str, ...]
     last: bool
     defaults: Defaults = _NO_DEFAULTS

@@ -34,7 +34,8 @@ def set_control(records: Records, event: SetControl, now: float, jitter: float) 
         return Decision(reply=ControlReply(run=None))
     wanted = event.control
     weaker = wanted is not Control.NONE and wanted.rank <= run.control.rank
-    if run.control is Control.CANCEL or weaker or wanted is run.control:
+    frees = wanted is Control.NONE and run.status in _PARKED  # maybe held by its signature, and not by itself
+    if run.control is Control.CANCEL or weaker or (wanted is run.control and not frees):
         return Decision(reply=ControlReply(run=run))
     if need := missing(records, run.lineage):
         return need
@@ -46,13 +47,13 @@ def set_control(records: Records, event: SetControl, now: float, jitter: float) 
     decision = _obey(records, asked, now, event.defaults, CALLBACKS_AT_ONCE)
     if isinstance(decision, Need):
         return decision
-    if not decision.writes:
+    if not decision.writes and asked != run:
         decision = replace(decision, writes=(asked,), reply=asked)
     return replace(decision, reply=ControlReply(run=decision.reply))
 
 
 def _with_sweep(decision: Decision, run: RunRecord, now: float) -> Decision:
-    swept = replace(run, cursor=replace(run.cursor or Cursor(), sweep=True))
+    swept = replace(run, cursor=replace(run.cursor or Cursor(), sweep=run.rev + 1))
     return replace(
         decision,
         writes=(*decision.writes, swept),
@@ -71,7 +72,8 @@ def _obey(records: Records, run: RunRecord, now: float, defaults: Defaults, at_o
     if control is Control.NONE and run.status in _PARKED:
         return wait(run, max(now, run.due_at), now, control)
     if control is not Control.NONE and run.status in WAITING:
-        return wait(run, run.due_at, now, control)
+        stranded = run.status is RunStatus.UNROUTABLE  # due already: its `due_at` is when it fails
+        return wait(run, now if stranded else run.due_at, now, control)
     return Decision(reply=run)
 
 
@@ -80,7 +82,7 @@ def sweep(records: Records, event: Sweep, now: float, jitter: float) -> Decision
     target = run_in(records, event.run)
     if target is None or target.cursor is None or not target.cursor.sweep:
         return Decision(settled=(advance_key(event.run),), reply=ControlReply(run=target))
-    if target.control is not event.control:
+    if target.cursor.sweep != event.sweep:
         return Decision(reply=ControlReply(run=target))
     if need := missing(records, event.page):
         return need
@@ -129,7 +131,7 @@ def _under(run: RunRecord, target: RunRecord) -> RunRecord:
 
 def _without(run: RunRecord, *, sweep: bool = False, callbacks: bool = False) -> RunRecord:
     cursor = run.cursor or Cursor()
-    left = Cursor(callbacks=0 if callbacks else cursor.callbacks, sweep=False if sweep else cursor.sweep)
+    left = Cursor(callbacks=0 if callbacks else cursor.callbacks, sweep=0 if sweep else cursor.sweep)
     return replace(run, cursor=None if left == Cursor() else left)
 
 

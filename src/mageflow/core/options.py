@@ -7,9 +7,11 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-__all__ = ["DEFAULT_PRIORITY", "Options", "backoff", "merge_options"]
+__all__ = ["DEFAULT_PRIORITY", "LONGEST_PAUSE", "Options", "backoff", "merge_options"]
 
 DEFAULT_PRIORITY = 1
+LONGEST_PAUSE = 30 * 24 * 3600.0
+"""Seconds between two attempts at most, whatever was asked for: a time that is not finite has no JSON form."""
 
 
 class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -63,7 +65,4 @@ def backoff(options: Options, failures: int, jitter: float) -> float:
         pause = float("inf")
     if options.backoff_max_seconds is not None:
         pause = min(pause, options.backoff_max_seconds)
-    return min(pause, _LONGEST_PAUSE) * (1 - jitter / 4)
-
-
-_LONGEST_PAUSE = 30 * 24 * 3600.0
+    return min(pause, LONGEST_PAUSE) * (1 - jitter / 4)

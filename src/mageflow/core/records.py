@@ -91,8 +91,8 @@ class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
     callbacks: int = 0
     """How many callbacks of the run's end exist."""
-    sweep: bool = False
-    """Whether the run's control is still being carried to its descendants."""
+    sweep: int = 0
+    """The revision of the run that set the control which is still being carried to its descendants; 0: none is."""
 
 
 class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -268,7 +268,7 @@ def decode(data: bytes, key: str) -> Record:
     """
     try:
         return _decoder.decode(data)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise CorruptRecordError(
             f"the record {key!r} cannot be read: {error}. Its bytes were changed by something other than mageflow or a "
             "newer release wrote them; removing this record frees what waits on it",

@@ -63,6 +63,7 @@ else:
         """Mark the field that receives the result of the run that a callback answers.
 
         Both spellings are one: `Annotated[T, ReturnValue()]` and `ReturnValue[T]`. A model has at most one such field.
+        A field with a default is spelled the first way: pyright takes no default for the second.
         """
 
         __slots__ = ()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Protocol
 
 from msgspec import Struct
 
@@ -27,6 +27,8 @@ class Capabilities(Struct, frozen=True, kw_only=True):
     delays: bool
     hears_cancel: bool
     """A cancel reaches a worker while a body runs."""
+    message_limit: int | None = None
+    """The most bytes that a delivery, or the outcome that the engine is told, may have; None: no limit is known."""
 
 
 class Reported(StrEnum):
@@ -36,7 +38,9 @@ class Reported(StrEnum):
     FAILED = "failed"
     """For good, or to be tried again by the core: never to be retried by the engine."""
     DUPLICATE = "duplicate"
-    """A live worker holds the run, or its time has not come; completed, and marked as such."""
+    """A live worker holds the run; completed, and marked as such."""
+    HELD_BACK = "held back"
+    """Its time has not come, it is suspended, or the worker left before its body ended; the core submits it again."""
     ENDED = "ended"
     """The run was terminal already: its stored outcome stands in `run`."""
 
@@ -80,8 +84,10 @@ class Handler(Protocol):
         """
         ...
 
-    async def deliver(self, run: str, context: Any = None) -> Delivered:
+    async def deliver(self, run: str) -> Delivered:
         """Claim and execute the run of one delivery, for engines that push.
+
+        An engine shields it from its own cancellation: bodies are stopped by the worker, which knows why.
 
         Raises:
             StoreUnavailableError: the engine reports a plain failure; the outbox delivers again.

@@ -108,7 +108,7 @@ class Store(Protocol):
         """Pull up to `limit` due rows of `routes` whose task is in `tasks`, and commit their claims.
 
         Highest priority first, then the longest due, then in the order in which they were put. For engines whose queue
-        is the outbox itself. Each row's claim is decided and fenced on its own: one that fails does not touch the others.
+        is the outbox itself. Each row's claim is decided and fenced on its own: one that fails leaves the others alone.
         """
         ...
 

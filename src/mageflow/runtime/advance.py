@@ -39,7 +39,7 @@ async def _sweep(transactor: Transactor, run: RunRecord, defaults: Defaults) -> 
         )
         event = Sweep(
             run=run.key,
-            control=run.control,
+            sweep=run.cursor.sweep,
             page=reached,
             last=page.cursor is None,
             defaults=defaults,
@@ -48,7 +48,7 @@ async def _sweep(transactor: Transactor, run: RunRecord, defaults: Defaults) -> 
         reply = await transactor.commit(ControlReply, (run.key, *reached), event)
         if reply.run is None:
             return
-        if reply.run.control is not run.control:
+        if reply.run.cursor is None or reply.run.cursor.sweep != run.cursor.sweep:
             cursor = None
         elif event.last:
             return

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Annotated, Any, ForwardRef, get_args, get_origin, get_type_hints
 
 import typing_extensions
-from pydantic import BaseModel, Field, create_model
+from pydantic import BaseModel
 
 from mageflow.errors import ModelShapeError, TaskShapeError
 from mageflow.models.message import ContextMessage
@@ -84,8 +84,7 @@ class Body:
         named: dict[str, Any] = dict(injected) if injected else {}
         if self.parameter is not None:
             named[self.parameter] = message
-        for name in self.several:
-            named[name] = getattr(message, name)
+        named.update({name: message[name] for name in self.several if name in message})
         if self.wants_ctx:
             named["ctx"] = ctx
         if self.wants_signature:
@@ -196,9 +195,12 @@ class _Reading:
         self.injected: set[str] = set()
         self.dependencies: list[Dependency] = []
         self.positional: list[str] = []
+        self.taken = 0
 
     def take(self, parameter: Parameter) -> None:
         """Decide what one parameter receives."""
+        first = self.taken == 0
+        self.taken += 1
         if self._is_injected(parameter):
             return
         annotation = self._annotation(parameter)
@@ -209,7 +211,8 @@ class _Reading:
             if not self.several:
                 self._check(parameter, annotation)
             self.parameter, self.annotation = parameter, annotation
-            if parameter.kind is not Parameter.KEYWORD_ONLY:
+            # By position, so that the plain function sees what a caller would write; behind others only if it must be.
+            if parameter.kind is Parameter.POSITIONAL_ONLY or (first and parameter.kind is not Parameter.KEYWORD_ONLY):
                 self.positional.append(parameter.name)
         elif required and not self.several:
             raise self._refusal(parameter, annotation)
@@ -339,8 +342,9 @@ class _Reading:
         fields: dict[str, Any] = {}
         for name, (parameter, annotation) in self.spread.items():
             kind = Any if annotation is Parameter.empty else annotation
-            fields[name] = (kind, ... if parameter.default is Parameter.empty else Field(default=parameter.default))
-        return message_type(create_model(f"{self.name}_parameters", **fields))
+            fields[name] = kind if parameter.default is Parameter.empty else typing_extensions.NotRequired[kind]
+        make: Any = typing_extensions.TypedDict  # a parameter of any name can be its key, which a model's field cannot
+        return message_type(make(f"{self.name}_parameters", fields))
 
     def _returns(self, signature: inspect.Signature, is_async: bool) -> Any:
         if signature.return_annotation is inspect.Signature.empty:

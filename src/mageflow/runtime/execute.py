@@ -14,8 +14,8 @@ from typing import Any
 from msgspec import Raw
 
 from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
-from mageflow.core.records import Control, Failure, Record, RunRecord
-from mageflow.errors import MageflowError, NonRetryable, StoreError
+from mageflow.core.records import Control, Failure, Record, RunRecord, replace
+from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -29,6 +29,8 @@ logger = logging.getLogger("mageflow.runtime")
 Outcome = Succeeded | Failed | Stopped | HandedBack
 
 _LONGEST_TRACEBACK = 20_000
+_FIRST_PAUSE = 0.1
+_LONGEST_PAUSE = 10.0
 
 
 class StopReason(Enum):
@@ -100,7 +102,8 @@ class Executor:
         self._load_signature = load_signature
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
-        self.attempts: dict[str, Attempt] = {}
+        self.attempts: dict[tuple[str, int], Attempt] = {}
+        """By run and attempt: a run that was taken back may be claimed again while its former body goes out."""
 
     async def execute(self, claimed: ClaimReply, worker: str, ended: Callable[[], None]) -> RunRecord | None:
         """Execute a claimed run and commit its end.
@@ -115,19 +118,23 @@ class Executor:
         assert run is not None
         assert task is not None
         attempt = Attempt(run, task)
-        self.attempts[run.key] = attempt
+        self.attempts[run.key, run.attempt] = attempt
         unwatch = self._tx.store.watch((run.key, *run.lineage), attempt.ring)
         try:
             outcome, message = await self._attempt(attempt, claimed)
+        except Exception as error:
+            logger.exception("run %s could not be executed: this is a fault of mageflow's own", run.key)
+            outcome, message = Failed(failure=_failure(run, error), retry=False), None
         finally:
             unwatch()
-            del self.attempts[run.key]
+            del self.attempts[run.key, run.attempt]
             ended()
         if attempt.reason is StopReason.LOST:
             return None
         return await self._commit(run, worker, outcome, message)
 
     async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
+        """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
         event = End(
             run=run.key,
             worker=worker,
@@ -138,41 +145,31 @@ class Executor:
             token=self._tx.token(),
         )
         keys = (run.key, *run.lineage, *_callbacks(run, outcome))
-        try:
-            reply = await self._tx.commit(EndReply, keys, event)
-        except StoreError as error:
-            if not isinstance(outcome, Succeeded | Failed):
-                raise
-            return await self._refused(run, worker, error, message)
-        if not reply.accepted:
-            logger.warning(
-                "the end of run %s, attempt %d, was refused: the run is %s by now",
-                run.key,
-                run.attempt,
-                reply.run.status if reply.run is not None else "gone",
-            )
-        return reply.run
-
-    async def _refused(self, run: RunRecord, worker: str, error: StoreError, message: Raw | None) -> RunRecord | None:
-        """The store does not take this end (too large, full): say so on the run, which is small."""
-        failure = Failure(type=type(error).__name__, message=f"its end was not accepted: {error}", attempt=run.attempt)
-        event = End(
-            run=run.key,
-            worker=worker,
-            attempt=run.attempt,
-            outcome=Failed(failure=failure, retry=False),
-            message=message,
-            defaults=self._registry.defaults(),
-            token=self._tx.token(),
-        )
-        reply = await self._tx.commit(EndReply, (run.key,), event)
-        return reply.run
+        pause = _FIRST_PAUSE
+        while True:
+            try:
+                reply = await self._tx.commit(EndReply, keys, event)
+                return _accepted(run, reply)
+            except RecordTooLargeError as error:
+                if event.message is None and isinstance(event.outcome, Failed):
+                    raise
+                failure = Failure(type=type(error).__name__, message=str(error), attempt=run.attempt)
+                event = replace(
+                    event, outcome=Failed(failure=failure, retry=False), message=None, token=self._tx.token()
+                )
+            except StoreError:
+                logger.exception("the end of run %s could not be committed; tried again in %.1f s", run.key, pause)
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, _LONGEST_PAUSE)
 
     async def _attempt(self, attempt: Attempt, claimed: ClaimReply) -> tuple[Outcome, Raw | None]:
         run = attempt.run
+        task = self._registry.find(run.task)
+        if task is None:  # an engine brought it to the wrong process: it waits for one that knows it
+            logger.warning("run %s of task %r, which this process does not know, is handed back", run.key, run.task)
+            return HandedBack(), None
         assembled: Assembled | None = None
         try:
-            task = self._registry.get(run.task)
             assembled = assemble(claimed, task, self._registry)
             message = assembled.receive(task.name)
         except MageflowError as error:
@@ -249,6 +246,17 @@ class Executor:
         if self._pool is not None:
             self._pool.shutdown(wait=False)
             self._pool = None
+
+
+def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
+    if not reply.accepted:
+        logger.warning(
+            "the end of run %s, attempt %d, was refused: the run is %s by now",
+            run.key,
+            run.attempt,
+            reply.run.status if reply.run is not None else "gone",
+        )
+    return reply.run
 
 
 def _callbacks(run: RunRecord, outcome: Outcome) -> tuple[str, ...]:

@@ -95,15 +95,15 @@ class TaskRegistry:
         """Give the task whose function this is, or None."""
         return next((task for task in self._tasks.values() if task.fn is fn or task.fn == fn), None)
 
-    def register_model(self, model: Any) -> MessageType:
-        """Make a model known by its name, for signatures whose `model_validators` names it.
+    def register_model(self, model: Any) -> str:
+        """Make a model known, for signatures whose `model_validators` names it; give the name that they use.
 
         Raises:
             ModelShapeError: if it cannot be the model of a message.
         """
         kind = message_type(model)
         self._keep_model(kind, kind.name)
-        return kind
+        return kind.name
 
     def model(self, name: str) -> MessageType:
         """Give the model of this name.

@@ -53,9 +53,11 @@ class MessageType:
         self.name = "nothing" if annotation is None else type_name(unwrap_annotation(annotation))
         self.shape: Shape = OPEN
         self._adapter: TypeAdapter[Any] | None = None
+        self._keys: frozenset[str] = frozenset()
         if annotation is None:
             return
         try:
+            _complete(annotation)
             self._adapter = adapter = TypeAdapter[Any](_supported(annotation))
             self.shape = read_shape(annotation, adapter.core_schema)
         except (PydanticUserError, NameError, TypeError) as error:
@@ -109,7 +111,7 @@ class MessageType:
             value: what `validate` gave for this message; not yet changed by the body.
             message: what `validate` was given.
         """
-        if not self._keys or (not self.shape.nested and self._keys <= message.keys()):
+        if self._adapter is None or not self._keys or (not self.shape.nested and self._keys <= message.keys()):
             return message
         dumped = self._dump(value, message)
         filled = fill(message, dumped, self.shape)
@@ -213,6 +215,17 @@ def _is_message(kind: Any) -> bool:
         or dataclasses.is_dataclass(origin)
         or typing_extensions.is_typeddict(origin)
     )
+
+
+def _complete(annotation: Any) -> None:
+    """Complete the models that named a class before it was defined.
+
+    Raises:
+        NameError: if it is not defined yet.
+    """
+    for kind in alternatives(annotation):
+        if is_class(kind) and issubclass(kind, BaseModel) and not kind.__pydantic_complete__:
+            kind.model_rebuild()
 
 
 def _supported(annotation: Any) -> Any:

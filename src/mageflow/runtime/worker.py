@@ -4,31 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import contextvars
 import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mageflow.core.events import Claim, ClaimReply, Verdict
+from mageflow.core.events import Claim, ClaimReply, End, EndReply, HandedBack, Verdict
 from mageflow.core.ids import WORKER
-from mageflow.core.records import OutboxRow, RowAction, RunRecord, WorkerRecord
+from mageflow.core.records import OutboxRow, RunRecord, WorkerRecord
 from mageflow.core.status import RunStatus
-from mageflow.errors import MageflowError
+from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Delivered, Engine, Pull, Reported
-from mageflow.runtime.advance import advance
 from mageflow.runtime.execute import Executor, StopReason
+from mageflow.runtime.holding import Holding
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.relay import Relay
 from mageflow.runtime.transact import Transactor, bind
 
 __all__ = ["Worker", "WorkerSettings"]
 
 logger = logging.getLogger("mageflow.runtime")
 
-_ADVANCE = RowAction.ADVANCE.value
 _BATCH = 200
 
 
@@ -76,13 +75,17 @@ class Worker:
         self._engine = engine
         self._executor = executor
         self._settings = settings
+        self._relay = Relay(transactor, registry, engine, redeliver_after=settings.redeliver_after)
         self._recovery: Recovery | None = None
+        self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
         self._busy = 0
         self._entered = 0
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._found_nothing = asyncio.Event()
+        self._found_nothing.set()
+        """Cleared while a drain waits for it."""
         self._rings: list[Callable[[], None]] = []
         self._closing = False
         self.routes: Sequence[str] = tuple(dict.fromkeys(engine.route(name) for name in registry.names())) or (
@@ -103,11 +106,11 @@ class Worker:
                 self._every(self._settings.patience.lease, self._find_orphans), name="mageflow-orphans"
             ),
             asyncio.create_task(self._every(self._settings.purge_every, self._purge), name="mageflow-purge"),
-            asyncio.create_task(self._relay(_ADVANCE, self._advance), name="mageflow-advance"),
+            asyncio.create_task(self._relay.advance_all(), name="mageflow-advance"),
         ]
         if not self._engine.capabilities.pulls:
             for route in self.routes:
-                relay = self._relay(route, self._submit)
+                relay = self._relay.submit_all(route)
                 self._loops.append(asyncio.create_task(relay, name=f"mageflow-relay-{route}"))
 
     async def _arrive(self) -> None:
@@ -161,12 +164,11 @@ class Worker:
         while not serving.done():
             await self._quiet.wait()
             self._found_nothing.clear()  # nothing is under way here, so only a pull that begins from now on can set it
-            for ring in tuple(self._rings):
-                ring()
+            self._ring()
             looked = asyncio.create_task(self._found_nothing.wait())
             await asyncio.wait((looked, serving), return_when=asyncio.FIRST_COMPLETED)
             looked.cancel()
-            if await self._due(_ADVANCE, self._advance) == 0 and self._quiet.is_set():
+            if await self._relay.advance_due() == 0 and self._quiet.is_set():
                 return
 
     # What the engine serves with
@@ -197,41 +199,84 @@ class Worker:
         self._enter()
         entered = self._entered if self._busy == 1 else None
         try:
-            claims = await self._tx.store.claim(self.routes, self._registry.names(), limit, decide_claim, token=token)
+            with self._holding.asking(token):
+                claims = await self._tx.store.claim(
+                    self.routes, self._registry.names(), limit, decide_claim, token=token
+                )
+                claimed = tuple(reply for reply in claims.replies if reply.verdict is Verdict.CLAIMED)
+                for reply in claimed:
+                    self._take(reply)
+        except StoreError as error:
+            logger.warning("the store did not answer (%s); what is due is looked for again", error)
+            return Pull((), None)
         finally:
             self._leave()
-        if not claims.replies and entered == self._entered:
-            self._found_nothing.set()  # and nothing ran beside the pull that could have put a row after its look
-        claimed = tuple(reply for reply in claims.replies if reply.verdict is Verdict.CLAIMED)
-        if claims.next_due is None:
-            return Pull(claimed, None)
-        return Pull(claimed, max(0.0, claims.next_due - await self._tx.store.now()))
+        if not claims.replies:
+            self._report_nothing(entered == self._entered)
+        return Pull(claimed, await self._until(claims.next_due))
+
+    async def _until(self, moment: float | None) -> float | None:
+        """Give the seconds until a moment of the store's time; None where it cannot say: claims must not be lost."""
+        if moment is None:
+            return None
+        try:
+            return max(0.0, moment - await self._tx.store.now())
+        except StoreError:
+            return None
+
+    def _take(self, claimed: ClaimReply) -> None:
+        assert claimed.run is not None
+        self._holding.take(claimed.run)
 
     async def execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> None:
         """Execute a claimed run and commit what it came to."""
         self._enter()
         try:
-            await self._executor.execute(claimed, self.key, ended)
+            await self._execute(claimed, ended)
         except MageflowError:
             assert claimed.run is not None
-            logger.exception("the end of run %s could not be committed; it is taken back later", claimed.run.key)
+            logger.exception("the end of run %s could not be committed", claimed.run.key)
         finally:
             self._leave()
+            self._report_nothing(False)
 
-    async def deliver(self, run: str, context: Any = None) -> Delivered:
+    async def _execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> RunRecord | None:
+        run = claimed.run
+        assert run is not None
+        assert run.worker is not None
+        try:
+            if run.worker != self.key:  # declared dead since: it is, or will be, taken back from what this worker was
+                ended()
+                return None
+            return await self._executor.execute(claimed, run.worker, ended)
+        finally:
+            self._holding.drop(run)
+
+    async def deliver(self, run: str) -> Delivered:
         """Claim and execute the run of one delivery."""
         event = Claim(run=run, worker=self.key, defaults=self._registry.defaults(), token=self._tx.token())
         self._enter()
         try:
-            reply = await self._tx.commit(ClaimReply, (run,), event)
+            with self._holding.asking(event.token):
+                reply = await self._tx.commit(ClaimReply, (run,), event)
+                if reply.verdict is Verdict.CLAIMED:
+                    self._take(reply)
             if reply.verdict is Verdict.CLAIMED:
-                ended = await self._executor.execute(reply, self.key, _nothing)
-                return _delivered(ended)
+                return _delivered(await self._execute(reply, _nothing))
         finally:
             self._leave()
-        if reply.verdict is Verdict.ENDED:
-            return Delivered(Reported.ENDED, reply.run)
-        return Delivered(Reported.DUPLICATE, reply.run)
+        return Delivered(_REPORTED[reply.verdict], reply.run)
+
+    def _report_nothing(self, alone: bool) -> None:
+        """Tell a drain that the outbox is empty, if nothing ran beside the look that could have put a row since."""
+        if alone:
+            self._found_nothing.set()
+        elif self._quiet.is_set() and not self._found_nothing.is_set():
+            self._ring()
+
+    def _ring(self) -> None:
+        for ring in tuple(self._rings):
+            ring()
 
     def _enter(self) -> None:
         self._busy += 1
@@ -280,54 +325,47 @@ class Worker:
     async def _find_orphans(self) -> None:
         assert self._recovery is not None
         await self._recovery.find_orphans()
+        await self._hand_back_forgotten()
+
+    async def _hand_back_forgotten(self) -> None:
+        worker = self.key
+        for run in await self._holding.find_forgotten(self._tx.store, worker):
+            logger.warning("the reply to the claim of run %s was lost; it is handed back", run.key)
+            event = End(
+                run=run.key,
+                worker=worker,
+                attempt=run.attempt,
+                outcome=HandedBack(),
+                defaults=self._registry.defaults(),
+                token=self._tx.token(),
+            )
+            await self._tx.commit(EndReply, (run.key, *run.lineage), event)
 
     async def _purge(self) -> None:
         removed = _BATCH
         while removed:
             removed = await self._tx.store.purge(_BATCH)
 
-    async def _relay(self, route: str, act: Callable[[list[OutboxRow]], Awaitable[None]]) -> None:
-        """Hand on the due rows of a route, as they come; look by itself once in a while."""
-        rung = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        unwatch = self._tx.store.watch_route(route, rung.set)
-        try:
-            while True:
-                rung.clear()
-                try:
-                    found = await self._due(route, act)
-                except MageflowError:
-                    logger.exception("rows of %s could not be handed on; they are due again later", route)
-                    found = 0
-                if not found:
-                    alarm = loop.call_later(1.0, rung.set)
-                    await rung.wait()
-                    alarm.cancel()
-        finally:
-            unwatch()
-
-    async def _due(self, route: str, act: Callable[[list[OutboxRow]], Awaitable[None]]) -> int:
-        rows = await self._tx.store.due((route,), _BATCH, redeliver_after=self._settings.redeliver_after)
-        if rows:
-            await act(rows)
-        return len(rows)
-
-    async def _advance(self, rows: list[OutboxRow]) -> None:
-        for row in rows:
-            await advance(self._tx, row.run, self._registry.defaults())
-
-    async def _submit(self, rows: list[OutboxRow]) -> None:
-        """Submit rows in an empty context: an engine must not take them for children of what runs here."""
-        empty = contextvars.Context()
-        await asyncio.create_task(self._engine.submit(rows), context=empty)
-
 
 def _nothing() -> None:
     return
 
 
+_REPORTED = {
+    Verdict.HELD: Reported.DUPLICATE,
+    Verdict.ABSENT: Reported.DUPLICATE,
+    Verdict.PARKED: Reported.HELD_BACK,
+    Verdict.EARLY: Reported.HELD_BACK,
+    Verdict.ENDED: Reported.ENDED,
+}
+
+
 def _delivered(run: RunRecord | None) -> Delivered:
+    """Say what an attempt of this worker came to."""
     if run is None:
         return Delivered(Reported.DUPLICATE)
-    succeeded = run.status is RunStatus.SUCCEEDED
-    return Delivered(Reported.SUCCEEDED if succeeded else Reported.FAILED, run)
+    if run.status is RunStatus.SUCCEEDED:
+        return Delivered(Reported.SUCCEEDED, run)
+    if run.status is RunStatus.FAILED or run.failure is not None:
+        return Delivered(Reported.FAILED, run)
+    return Delivered(Reported.HELD_BACK, run)

@@ -25,7 +25,7 @@ from mageflow.core.records import (
     index_of,
     replace,
 )
-from mageflow.errors import CorruptRecordError, StoreConflictError
+from mageflow.errors import StoreConflictError
 from mageflow.ports.clock import Clock, SystemClock
 from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.paging import cursor_after, place_of
@@ -245,8 +245,7 @@ class MemoryStore:
         written = [replace(record, rev=record.rev + 1, token=token) for record in decision.writes]
         kept = [_Kept(record, old.beat if (old := self._records.get(record.key)) else 0) for record in written]
         changed: dict[str, Record | None] = {record.key: record for record in written}
-        for record in kept:
-            self._records[record.key] = record
+        self._records.update((each.key, each) for each in kept)
         for record in decision.deletes:
             self._records.pop(record.key, None)
             changed[record.key] = None
@@ -292,7 +291,7 @@ class MemoryStore:
 
     def _due(self, routes: Collection[str], now: float, limit: int, fits: Callable[[_Row], bool]) -> list[_Row]:
         found: list[_Row] = []
-        for route in set(routes):
+        for route in dict.fromkeys(routes):
             order = self._order.get(route, ())
             due = (self._rows[key] for place, key in order if place[1] <= now)
             found.extend(islice(filter(fits, due), limit))

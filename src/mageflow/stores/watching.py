@@ -81,7 +81,7 @@ class Watchers:
                     self._gather(self._keys.get(key), record, rings)
                     if self._trees and isinstance(record, RunRecord):
                         self._gather(self._trees.get(record.root or key), record, rings)
-            for route in set(routes):
+            for route in dict.fromkeys(routes):  # in the same order in every process
                 self._gather(self._routes.get(route), None, rings)
 
     @staticmethod

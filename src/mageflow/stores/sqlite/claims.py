@@ -8,7 +8,7 @@ from heapq import merge
 from itertools import islice
 
 from mageflow.core.events import ClaimReply
-from mageflow.core.records import OutboxRow, replace
+from mageflow.core.records import OutboxRow, RunRecord, replace
 from mageflow.ports.store import Claims, DecideClaim
 from mageflow.stores.sqlite import statements
 from mageflow.stores.sqlite.draft import Draft
@@ -59,6 +59,7 @@ def pull(draft: Draft, pulls: list[Pull], blamed: set[str], location: str) -> li
         outlook = _Outlook(draft, routes, tasks)
         rows = outlook.first(wanted)
         draft.read([row.run for row in rows])
+        draft.read([key for row in rows for key in _references(draft, row)])
         waiting = iter(rows)
         for wish in group:
             for row in islice(waiting, wish.limit):
@@ -70,12 +71,23 @@ def pull(draft: Draft, pulls: list[Pull], blamed: set[str], location: str) -> li
 def _claim(draft: Draft, wish: Pull, row: OutboxRow, blamed: set[str], location: str) -> None:
     try:
         keys, decide = wish.decide(row)
+        keys = (*keys, *_references(draft, row))
         wish.replies.append(draft.decide(keys, decide, wish.token).reply)
-    except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours go on
+    except Exception as error:
         draft.puts[row.key] = replace(row, due_at=draft.now + _OUT_OF_THE_WAY)
         if row.key not in blamed:
             blamed.add(row.key)
             logger.error("%s: the claim of %s failed and is put off for an hour", location, row.run, exc_info=error)
+
+
+def _references(draft: Draft, row: OutboxRow) -> tuple[str, ...]:
+    """Give what a run's first claim will ask for: given at once, it is decided once."""
+    run = draft.peek(row.run)
+    if not isinstance(run, RunRecord) or run.message is not None:
+        return ()
+    if run.cause is None:
+        return (run.signature, *run.lineage)
+    return (run.signature, run.cause, *run.lineage)
 
 
 class _Outlook:

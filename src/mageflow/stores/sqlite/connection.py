@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import os
 import pkgutil
-import random
 import sqlite3
 import time
 from collections.abc import Callable
 from typing import Literal, TypeVar
 
 from mageflow.errors import StoreError, StoreVersionError
+from mageflow.ports.clock import SystemEntropy
 from mageflow.stores.sqlite.faults import is_busy, translated
 
-__all__ = ["APPLICATION_ID", "Durability", "SCHEMA_VERSION", "connect", "patiently"]
+__all__ = ["APPLICATION_ID", "SCHEMA_VERSION", "Durability", "connect", "patiently"]
 
 Durability = Literal["normal", "full"]
 
@@ -26,6 +26,8 @@ SCHEMA_VERSION = len(_MIGRATIONS)
 _OLDEST_SQLITE = (3, 35, 0)
 _PATIENCE = 30.0
 
+_chance = SystemEntropy()
+
 T = TypeVar("T")
 
 
@@ -34,14 +36,14 @@ def patiently(act: Callable[[], T]) -> T:
 
     SQLite's own busy handler sleeps in growing steps, which stalls a process for most of a second under two writers.
     """
-    begun = time.monotonic()
+    begun = time.perf_counter()
     while True:
         try:
             return act()
         except sqlite3.OperationalError as error:
-            if not is_busy(error) or time.monotonic() - begun > _PATIENCE:
+            if not is_busy(error) or time.perf_counter() - begun > _PATIENCE:
                 raise
-            time.sleep(random.uniform(0.0001, 0.0005))
+            time.sleep(0.0001 + 0.0004 * _chance.jitter())
 
 
 def connect(path: str, durability: Durability) -> sqlite3.Connection:
@@ -91,8 +93,8 @@ def _check_owner(connection: sqlite3.Connection, path: str) -> None:
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
     if owner != APPLICATION_ID and (owner or tables):
         raise StoreVersionError(
-            f"{path}: this SQLite database is another program's (application_id {owner:#x}, {tables} tables and indexes); "
-            "give the path of a new file"
+            f"{path}: this SQLite database is another program's (application_id {owner:#x}, {tables} tables and "
+            "indexes); give the path of a new file"
         )
     version = _number(connection, "user_version")
     if version > SCHEMA_VERSION:
@@ -110,6 +112,8 @@ def _configure(connection: sqlite3.Connection, path: str, durability: Durability
             "put the file on a disk of this machine"
         )
     connection.execute(f"PRAGMA synchronous = {'FULL' if durability == 'full' else 'NORMAL'}")
+    # The reader's thread copies the log away long before this; it is the bound where commits come without a pause.
+    connection.execute("PRAGMA wal_autocheckpoint = 4000")
     connection.execute("PRAGMA temp_store = MEMORY")
     connection.execute("PRAGMA cache_size = -16384")
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from sqlite3 import Connection
-from typing import Any, NamedTuple
+from typing import Any
 
 from mageflow.core.decision import Decide, Decision, Need
 from mageflow.core.records import Index, OutboxRow, Record, RunRecord, decode, encode, index_of, replace
@@ -30,36 +30,7 @@ class Lost(Exception):
     """The file is not what the draft was made on: a record was there, or had another revision."""
 
 
-class _Full(NamedTuple):
-    """All columns of a record that an update may change, in the order of `change_records`."""
-
-    kind: str
-    created_at: float
-    expires_at: float | None
-    live: bool
-    status: str | None
-    task: str | None
-    signature: str | None
-    root: str | None
-    cause: str | None
-    worker: str | None
-    due_at: float | None
-
-
-def _columns(record: Record, index: Index) -> _Full:
-    return _Full(
-        index.kind,
-        record.created_at,
-        record.expires_at,
-        index.live,
-        index.status,
-        index.task,
-        index.signature,
-        index.root,
-        index.cause,
-        index.worker,
-        record.due_at if isinstance(record, RunRecord) else None,
-    )
+_NOTHING = Index(kind="")
 
 
 class Draft:
@@ -81,7 +52,8 @@ class Draft:
         self.written: dict[str, Record | None] = {}
         self.routes: set[str] = set()
         self._cache = cache
-        self._known: dict[str, Record | CorruptRecordError | None] = {}
+        self._known: dict[str, Record | None] = {}
+        self._corrupt: dict[str, CorruptRecordError] = {}
         self._before: dict[str, Record | None] = {}
         self._made_again: set[str] = set()
         self._touched: dict[str, float] = {}
@@ -89,20 +61,29 @@ class Draft:
 
     def read(self, keys: Iterable[str]) -> None:
         """Make sure that these records are known."""
-        known = self._known
+        known, cache = self._known, self._cache
         absent: list[str] = []
         for key in keys:
-            if key not in known:
-                cached = self._cache.get(key)
+            if key not in known and key not in self._corrupt:
+                cached = cache.get(key)
                 if cached is None:
                     absent.append(key)
                 known[key] = cached
         if not absent:
             return
         for key, expires_at, data in statements.load(self.connection, absent):
-            known[key] = read_record(key, expires_at, data)
+            record = read_record(key, expires_at, data)
+            if isinstance(record, CorruptRecordError):
+                self._corrupt[key] = record
+                del known[key]
+                continue
+            known[key] = record
             if len(data) > _HEAVY:
                 self._heavy.add(key)
+
+    def peek(self, key: str) -> Record | None:
+        """Give a record that is known already."""
+        return self._known.get(key)
 
     def decide(self, keys: Collection[str], decide: Decide, token: str) -> Decision:
         """Decide an event on what is known by now, and keep what comes of it.
@@ -111,33 +92,31 @@ class Draft:
             StoreConflictError: the decision insists on revisions that are not there.
             CorruptRecordError: a record that it needs cannot be read.
         """
-        wanted = dict.fromkeys(keys)
         for _ in range(_TRIES):
-            records = self._get(wanted)
+            records = self._get(keys)
             answer = decide(records, self.now)
             while isinstance(answer, Need):
                 more = [key for key in answer.keys if key not in records]
                 if not more:
                     raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                wanted.update(dict.fromkeys(more))
                 records.update(self._get(more))
                 answer = decide(records, self.now)
             if self._fits(answer):
                 self._apply(answer, token)
                 return answer
+            keys = tuple(records)
         raise StoreConflictError(f"a commit met newer revisions {_TRIES} times and was given up; nothing was written")
 
-    def _get(self, keys: Iterable[str]) -> dict[str, Record | None]:
+    def _get(self, keys: Collection[str]) -> dict[str, Record | None]:
         known = self._known
-        if any(key not in known for key in keys):
+        try:
+            return {key: known[key] for key in keys}
+        except KeyError:
             self.read(keys)
-        records: dict[str, Record | None] = {}
-        for key in keys:
-            record = known[key]
-            if isinstance(record, CorruptRecordError):
-                raise record
-            records[key] = record
-        return records
+            for key in keys:
+                if key in self._corrupt:
+                    raise self._corrupt[key] from None
+            return {key: known[key] for key in keys}
 
     def _fits(self, decision: Decision) -> bool:
         known = self._known
@@ -147,23 +126,23 @@ class Draft:
                 if not record.rev and not self.careful:
                     known[key] = None  # most likely new; its insertion tells
                     continue
-                self.read((key,))
+                self._get((key,))
             there = known[key]
-            if isinstance(there, CorruptRecordError) or (there.rev if there is not None else 0) != record.rev:
+            if (there.rev if there is not None else 0) != record.rev:
                 return False
         return True
 
     def _apply(self, decision: Decision, token: str) -> None:
         for record in decision.writes:
             key = record.key
-            before = self._before.setdefault(key, self._record(key))
+            before = self._before.setdefault(key, self._known[key])
             if not record.rev and before is not None:
                 self._made_again.add(key)
             self._known[key] = self.written[key] = replace(record, rev=record.rev + 1, token=token)
             self._touched.pop(key, None)
         for record in decision.deletes:
             key = record.key
-            self._before.setdefault(key, self._record(key))
+            self._before.setdefault(key, self._known[key])
             self._known[key] = self.written[key] = None
             self._touched.pop(key, None)
         for key, expires_at in decision.touches:
@@ -176,15 +155,10 @@ class Draft:
             self.puts[row.key] = row
             self.routes.add(row.route)
 
-    def _record(self, key: str) -> Record | None:
-        there = self._known[key]
-        assert not isinstance(there, CorruptRecordError)
-        return there
-
     def _touch(self, key: str, expires_at: float) -> None:
+        if key not in self._known and key in self._cache:
+            self._known[key] = self._cache[key]
         there = self._known.get(key)
-        if isinstance(there, CorruptRecordError):
-            return
         if there is not None:
             if there.expires_at is None or there.expires_at >= expires_at:
                 return
@@ -200,7 +174,7 @@ class Draft:
         """Once all of this is committed: keep what is known now for the drafts to come, the latest last."""
         for key, record in self._known.items():
             cache.pop(key, None)
-            if record is not None and not isinstance(record, CorruptRecordError) and key not in self._heavy:
+            if record is not None and key not in self._heavy:
                 cache[key] = record
 
     # Writing
@@ -242,31 +216,47 @@ class Draft:
             before = self._before[key]
             if before is not None and (record is None or key in self._made_again):
                 deletes.append((key, before.rev))
-                unnamed.append(key)
+                if index_of(before).names:
+                    unnamed.append(key)
                 before = None
             if record is None:
                 continue
             index = index_of(record)
-            now = _columns(record, index)
+            due_at = record.due_at if isinstance(record, RunRecord) else None
             data = encode(record)
             if len(data) > _HEAVY:
                 self._heavy.add(key)
-            if before is None:
-                inserts.append((key, now.kind, record.rev, *now[1:], data))
-                names.extend((key, name) for name in index.names)
-                continue
-            old = index_of(before)
-            then = _columns(before, old)
+            old = index_of(before) if before is not None else _NOTHING
             if old.names != index.names:
                 unnamed.append(key)
                 names.extend((key, name) for name in index.names)
-            moved = (record.rev, now.status, now.worker, now.due_at)
-            if now[:2] != then[:2] or now[5:9] != then[5:9]:
-                changes.append((record.rev, *now, data, key, before.rev))
-            elif now[2:4] != then[2:4]:
-                ends.append((*moved, now.live, now.expires_at, data, key, before.rev))
+            if before is not None and _differs_little(record, before, index, old):
+                change = (record.rev, index.status, index.worker, due_at)
+                if index.live is old.live and record.expires_at == before.expires_at:
+                    moves.append((*change, data, key, before.rev))
+                else:
+                    ends.append((*change, index.live, record.expires_at, data, key, before.rev))
+                continue
+            columns = (
+                record.rev,
+                index.kind,
+                record.created_at,
+                record.expires_at,
+                index.live,
+                index.status,
+                index.task,
+                index.signature,
+                index.root,
+                index.cause,
+                index.worker,
+                due_at,
+                data,
+                key,
+            )
+            if before is None:
+                inserts.append(columns)
             else:
-                moves.append((*moved, data, key, before.rev))
+                changes.append((*columns, before.rev))
         self._write(inserts, moves, ends, changes, deletes)
         if unnamed:
             statements.delete_names(self.connection, unnamed)
@@ -288,6 +278,18 @@ class Draft:
         done += statements.change_records(connection, changes)
         if done != len(deletes) + len(inserts) + len(moves) + len(ends) + len(changes):
             raise Lost
+
+
+def _differs_little(record: Record, before: Record, index: Index, old: Index) -> bool:
+    """Whether all that never changes in a run's life is as it was."""
+    return (
+        record.created_at == before.created_at
+        and index.kind == old.kind
+        and index.task == old.task
+        and index.signature == old.signature
+        and index.root == old.root
+        and index.cause == old.cause
+    )
 
 
 def read_record(key: str, expires_at: float | None, data: bytes) -> Record | CorruptRecordError:

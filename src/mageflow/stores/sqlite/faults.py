@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 
-from mageflow.errors import MageflowError, StoreError, StoreUnavailableError, StoreVersionError
+from mageflow.errors import MageflowError, RecordTooLargeError, StoreError, StoreUnavailableError, StoreVersionError
 
 __all__ = ["CANTOPEN", "is_busy", "translated"]
 
@@ -46,7 +46,8 @@ def translated(error: Exception, path: str) -> Exception:
             )
         case code if code == NOTADB:
             return StoreVersionError(
-                f"{path}: this is no SQLite database, or its beginning was damaged; give another path, or restore the file"
+                f"{path}: this is no SQLite database, or its beginning was damaged; give another path, or "
+                "restore the file"
             )
         case code if code == CORRUPT:
             return StoreError(
@@ -54,7 +55,7 @@ def translated(error: Exception, path: str) -> Exception:
                 "`sqlite3 FILE .recover`"
             )
         case code if code == TOOBIG:
-            return StoreError(
+            return RecordTooLargeError(
                 f"{path}: a record is too large for SQLite; keep large values elsewhere and pass a reference"
             )
         case _:

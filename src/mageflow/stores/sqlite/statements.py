@@ -17,6 +17,7 @@ __all__ = [
     "beat",
     "beats",
     "change_records",
+    "checkpoint",
     "count",
     "data_version",
     "delete_names",
@@ -106,6 +107,11 @@ def data_version(connection: Connection) -> int:
     """Give a number that changes when another connection has committed."""
     version: int = connection.execute("PRAGMA data_version").fetchone()[0]
     return version
+
+
+def checkpoint(connection: Connection) -> None:
+    """Copy the write-ahead log into the file, as far as nobody has to wait for it."""
+    connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
 
 
 # Records
@@ -295,6 +301,8 @@ def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
     if where.statuses:
         conditions.append(f"status IN ({', '.join('?' * len(where.statuses))})")
         values.extend(where.statuses)
+    elif where.worker is not None:
+        conditions.append("status = 'running'")  # as `index_of` has it, and as the index by status asks for
     if where.live is not None:
         conditions.append(f"live = {int(where.live)}")
     if where.names is not None:

@@ -5,7 +5,7 @@ SELECT key, expires_at, data FROM records WHERE key IN (:keys);
 
 -- name: insert_records
 INSERT INTO records
-    (key, kind, rev, created_at, expires_at, live, status, task, signature, root, cause, worker, due_at, data)
+    (rev, kind, created_at, expires_at, live, status, task, signature, root, cause, worker, due_at, data, key)
 VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: move_records
@@ -110,7 +110,7 @@ SELECT r.key, r.expires_at, EXISTS (SELECT 1 FROM names WHERE name = r.key) FROM
 WHERE r.live = 0 AND r.expires_at <= ?1
     AND (r.expires_at, r.key) > (?2, ?3)
     AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.signature = r.key AND o.live = 1)
-    AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.root = r.key AND o.live = 1)
+    AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.root = r.key AND o.root IS NOT NULL AND o.live = 1)
     AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.cause = r.key AND o.cause IS NOT NULL AND o.live = 1)
 ORDER BY r.expires_at, r.key LIMIT ?4;
 
@@ -125,7 +125,7 @@ SELECT
     max(
         r.live = 1 OR r.expires_at IS NULL OR r.expires_at > ?2
         OR EXISTS (SELECT 1 FROM records AS o WHERE o.signature = r.key AND o.live = 1)
-        OR EXISTS (SELECT 1 FROM records AS o WHERE o.root = r.key AND o.live = 1)
+        OR EXISTS (SELECT 1 FROM records AS o WHERE o.root = r.key AND o.root IS NOT NULL AND o.live = 1)
         OR EXISTS (SELECT 1 FROM records AS o WHERE o.cause = r.key AND o.cause IS NOT NULL AND o.live = 1)
     ),
     max(CASE WHEN r.live = 1 OR r.expires_at > ?2 THEN r.expires_at END)

@@ -34,10 +34,9 @@ class _Open:
     def __init__(self, path: str, durability: Durability, clock: Clock, watchers: Watchers) -> None:
         self.pid = os.getpid()
         self.reader = Reader(path)
-        self.writing: Thread[Wish] = Thread(
-            "mageflow-sqlite-writer", path, durability, Writer(path, clock, watchers).handle
-        )
         self.reading: Thread[Question] = Thread("mageflow-sqlite-reader", path, durability, self.reader.handle)
+        writer = Writer(path, clock, watchers, lambda: self.reading.tell(Look(statements.checkpoint)))
+        self.writing: Thread[Wish] = Thread("mageflow-sqlite-writer", path, durability, writer.handle)
 
     def stop(self) -> None:
         if self.pid == os.getpid():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 import time
 from asyncio import AbstractEventLoop, Future
@@ -17,6 +18,8 @@ from mageflow.stores.watching import Rings
 
 __all__ = ["Answers", "Handler", "Item", "Thread"]
 
+logger = logging.getLogger("mageflow.store")
+
 _MOST_ITEMS = 256
 _LONGEST_GATHERING = 0.005
 
@@ -28,10 +31,15 @@ class Item(Generic[W]):
 
     __slots__ = ("future", "loop", "wish")
 
-    def __init__(self, wish: W, loop: AbstractEventLoop, future: Future[Any]) -> None:
+    def __init__(self, wish: W, loop: AbstractEventLoop | None = None, future: Future[Any] | None = None) -> None:
         self.wish = wish
         self.loop = loop
         self.future = future
+
+    @property
+    def is_unwanted(self) -> bool:
+        """Whether the caller was cancelled meanwhile."""
+        return self.future is not None and self.future.cancelled()
 
 
 class Answers:
@@ -43,13 +51,17 @@ class Answers:
         self.rings: Rings = {}
 
     def give(self, item: Item[Any], value: Any) -> None:
-        self._told.setdefault(item.loop, []).append((item.future, value, None))
+        if item.loop is not None and item.future is not None:
+            self._told.setdefault(item.loop, []).append((item.future, value, None))
 
     def fail(self, item: Item[Any], error: Exception) -> None:
         told = translated(error, self._path)
         if told is not error:
             told.__cause__ = error
-        self._told.setdefault(item.loop, []).append((item.future, None, told))
+        if item.loop is not None and item.future is not None:
+            self._told.setdefault(item.loop, []).append((item.future, None, told))
+        else:
+            logger.warning("%s", told)
 
     def send(self) -> None:
         for loop in {**self._told, **self.rings}:
@@ -95,6 +107,10 @@ class Thread(Generic[W]):
         future: Future[Any] = loop.create_future()
         self._queue.put(Item(wish, loop, future))
         return await future
+
+    def tell(self, wish: W) -> None:
+        """Have something done that nobody waits for."""
+        self._queue.put(Item(wish))
 
     def stop(self) -> None:
         """Let the thread do what waits, close its connection and end."""

@@ -24,6 +24,9 @@ __all__ = ["Commit", "Upkeep", "Wish", "Writer"]
 logger = logging.getLogger("mageflow.store")
 
 _MOST_CACHED = 4096
+_PAGES_A_COMMIT = 8
+_TIDY_EVERY = 1000
+"""Pages, roughly, after which the log is copied into the file by the reader's thread: here it would hold up commits."""
 
 
 class Commit:
@@ -61,13 +64,13 @@ class _Failed:
 class _Done:
     """What one transaction came to."""
 
-    __slots__ = ("changed", "removed", "routes", "told")
+    __slots__ = ("changed", "purged", "routes", "told")
 
     def __init__(self) -> None:
         self.told: list[tuple[Item[Wish], Any]] = []
         self.changed: dict[str, Record | None] = {}
         self.routes: set[str] = set()
-        self.removed: set[str] = set()
+        self.purged = False
 
 
 class Writer:
@@ -77,20 +80,23 @@ class Writer:
         location: of the file, for logs.
         clock: the store's time.
         watchers: who is to be rung.
+        tidy: called now and then, when the write-ahead log has grown.
     """
 
-    def __init__(self, location: str, clock: Clock, watchers: Watchers) -> None:
+    def __init__(self, location: str, clock: Clock, watchers: Watchers, tidy: Callable[[], None]) -> None:
         self._location = location
         self._clock = clock
         self._watchers = watchers
         self._cache: Cache = {}
         self._version = -1
         self._blamed: set[str] = set()
+        self._tidy = tidy
+        self._untidy = 0
 
     def handle(self, connection: Connection, batch: list[Item[Wish]], answers: Answers) -> None:
         """Commit a batch; where that cannot be done at once, each item by itself."""
         now = self._clock.now()
-        batch = [item for item in batch if not item.future.cancelled()]
+        batch = [item for item in batch if not item.is_unwanted]
         if not batch:
             return
         patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
@@ -141,12 +147,16 @@ class Writer:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
             raise
+        self._untidy += _PAGES_A_COMMIT + len(draft.written)
+        if self._untidy > _TIDY_EVERY:
+            self._untidy = 0
+            self._tidy()
         draft.remember(self._cache)
         while len(self._cache) > _MOST_CACHED:
             for key in list(islice(self._cache, _MOST_CACHED // 4)):
                 del self._cache[key]
-        for key in done.removed:
-            self._cache.pop(key, None)
+        if done.purged:
+            self._cache.clear()  # it removes records, and makes the expiry of others later
         return done
 
     def _decide(self, draft: Draft, batch: list[Item[Wish]], done: _Done) -> None:
@@ -182,5 +192,5 @@ class Writer:
             connection.execute("RELEASE item")
             done.told.append((item, value))
             if wish.removes and not isinstance(value, _Failed):
-                done.removed.update(value)
+                done.purged = True
                 done.changed.update(dict.fromkeys(value))

@@ -1,0 +1,90 @@
+"""The command line as a whole: its help, its commands, its exit codes."""
+
+from __future__ import annotations
+
+import sys
+from importlib.metadata import version
+from typing import Annotated
+
+import typer
+
+from mageflow.cli.demo.command import demo
+from mageflow.cli.listing import ls
+from mageflow.cli.output import FAILED, INTERRUPTED, complain, tolerate_any_encoding
+from mageflow.cli.showing import show
+from mageflow.errors import MageflowError
+
+__all__ = ["app", "run"]
+
+# `\b` above a paragraph keeps its line breaks.
+_HELP = """\
+Signatures and callbacks for background tasks: what shall follow when a task succeeds, fails or ends, kept in one
+SQLite file, with nothing to start.
+
+See it work on real files, with a run for each and a callback for each run:
+
+\b
+    mageflow demo                       the standard library of this Python
+    mageflow demo ~/code/my-project     your own files
+
+Look at what your program has run:
+
+\b
+    mageflow ls                         the newest runs
+    mageflow ls --status failed         those that failed
+    mageflow show run_01k80r            one run: its message, its result or why it
+                                        failed, and the runs that it caused
+
+The store is the file that --store names, else the one in MAGEFLOW_STORE, else mageflow.db in the current folder.
+With --json a command prints JSON for programs.
+
+Exit codes: 0 done; 1 refused or failed, with the reason on stderr; 2 wrong usage; 130 interrupted.
+"""
+
+app = typer.Typer(
+    name="mageflow",
+    help=_HELP,
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    # Panels and colours would differ between a terminal and a pipe; the help is plain text in both.
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"mageflow {version('mageflow')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    return
+
+
+app.command(short_help="Run a real job: parse Python files.")(demo)
+app.command(short_help="List the newest runs.")(ls)
+app.command(short_help="Show one run, whole.")(show)
+
+
+def run() -> None:
+    """Run the command that `sys.argv` names; what mageflow refuses is one line on stderr.
+
+    Raises:
+        SystemExit: always, with the exit code.
+    """
+    tolerate_any_encoding()
+    try:
+        app(prog_name="mageflow")
+    except MageflowError as error:
+        complain(str(error))
+        sys.exit(FAILED)
+    except KeyboardInterrupt:
+        complain("interrupted")
+        sys.exit(INTERRUPTED)

@@ -1,0 +1,88 @@
+"""`mageflow ls`: the newest runs."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+from rich.table import Table
+from rich.text import Text
+
+from mageflow import RunStatus
+from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
+from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, run_async, span, summary
+from mageflow.models.run import RunInfo
+
+__all__ = ["ls"]
+
+_PAGE = 500
+
+
+def ls(
+    status: Annotated[
+        RunStatus | None, typer.Option("--status", "-s", help="Only runs in this state.", show_default=False)
+    ] = None,
+    task: Annotated[
+        str | None, typer.Option("--task", "-t", metavar="NAME", help="Only runs of this task.", show_default=False)
+    ] = None,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, metavar="N", help="How many at most.")] = 20,
+    store: StoreOption = DEFAULT_STORE,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, for programs.")] = False,
+) -> None:
+    """List runs, newest first.
+
+    \b
+    mageflow ls --status failed --task send_email
+    mageflow ls --limit 1000 --json | jq -r '.[].id'
+    """
+    runs, more = run_async(_find(store, status, task, limit))
+    if as_json:
+        print_json([run.model_dump(mode="json") for run in runs])
+        return
+    if runs:
+        _print(runs)
+    else:
+        wanted = " like these" if status is not None or task is not None else ""
+        console().print(f"No runs{wanted} in {store}.")
+    if more:
+        typer.echo(f"There are more: --limit {limit * 10} lists up to {limit * 10} of them.", err=True)
+
+
+async def _find(store: str, status: RunStatus | None, task: str | None, limit: int) -> tuple[list[RunInfo], bool]:
+    """Give the newest runs, and whether there are more."""
+    found: list[RunInfo] = []
+    async with opened(store) as mage:
+        cursor: str | None = None
+        while True:
+            page = await mage.find_runs(
+                status=status, task_name=task, limit=min(_PAGE, limit - len(found)), cursor=cursor
+            )
+            found.extend(run.seen for run in page)
+            cursor = page.cursor
+            if cursor is None or len(found) >= limit:
+                return found, cursor is not None
+
+
+def _print(runs: list[RunInfo]) -> None:
+    out = console()
+    rows = [
+        (
+            run.id,
+            Text(run.status, style=STATUS_STYLES.get(run.status, "")),
+            Text(clean(run.task_name)),
+            clock(run.started_at or run.due_at),
+            span(run.started_at, run.ended_at),
+            Text(summary(run)),
+        )
+        for run in runs
+    ]
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
+    headings = ("RUN", "STATUS", "TASK", "STARTED", "TOOK")
+    for place, heading in enumerate(headings):
+        # Only what it came to is shortened where the terminal is narrow: an id must be whole, to be copied.
+        width = max(len(heading), *(len(row[place]) for row in rows))
+        table.add_column(heading, no_wrap=True, min_width=width, justify="right" if heading == "TOOK" else "left")
+    table.add_column("CAME TO", no_wrap=True, overflow="ellipsis")
+    for row in rows:
+        table.add_row(*row)
+    print_table(out, table)

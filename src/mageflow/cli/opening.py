@@ -1,0 +1,54 @@
+"""Opening a store to look into it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import unquote
+
+import typer
+
+from mageflow.cli.output import CommandError
+from mageflow.client import Mageflow
+
+__all__ = ["StoreOption", "opened"]
+
+DEFAULT_STORE = "mageflow.db"
+
+StoreOption = Annotated[
+    str,
+    typer.Option(
+        "--store",
+        metavar="URL|PATH",
+        envvar="MAGEFLOW_STORE",
+        help="Where the runs are kept: a file, or a URL such as sqlite:///flows.db.",
+    ),
+]
+"""`--store` of every command that reads one; the default is DEFAULT_STORE."""
+
+
+@asynccontextmanager
+async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
+    """Open a store that exists; looking must not make one.
+
+    Raises:
+        CommandError: there is none.
+        MageflowError: it cannot be opened, or is not mageflow's.
+    """
+    mage = Mageflow(store=store or DEFAULT_STORE)
+    _refuse_missing(store or DEFAULT_STORE)
+    async with mage:
+        yield mage
+
+
+def _refuse_missing(store: str) -> None:
+    if store.startswith("memory:"):
+        raise CommandError("memory:// is gone with the program that filled it; name a file, such as --store flows.db")
+    file = Path(unquote(store.removeprefix("sqlite:///")) if store.startswith("sqlite:///") else store)
+    if not file.exists():
+        raise CommandError(
+            f"there is no store {store}: no program has written it yet, or it is elsewhere. Start your program, or "
+            "name its store with --store PATH or MAGEFLOW_STORE"
+        )

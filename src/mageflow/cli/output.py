@@ -1,0 +1,158 @@
+"""How commands speak: to a terminal with colour, to a pipe in plain text that stays the same."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import shutil
+import sys
+from collections.abc import Coroutine
+from datetime import datetime
+from pathlib import Path
+from typing import Any, TypeVar
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from mageflow.errors import MageflowError
+from mageflow.models.run import RunInfo
+
+__all__ = [
+    "FAILED",
+    "INTERRUPTED",
+    "STATUS_STYLES",
+    "CommandError",
+    "clean",
+    "clock",
+    "compact",
+    "complain",
+    "console",
+    "invocation",
+    "print_json",
+    "print_table",
+    "run_async",
+    "span",
+    "summary",
+    "tolerate_any_encoding",
+]
+
+T = TypeVar("T")
+
+FAILED = 1
+INTERRUPTED = 130
+
+STATUS_STYLES = {
+    "succeeded": "green",
+    "failed": "bold red",
+    "cancelled": "yellow",
+    "running": "cyan",
+    "suspended": "magenta",
+    "interrupted": "magenta",
+    "unroutable": "bold yellow",
+}
+
+_MINUTE = 60.0
+_HOUR = 3600.0
+_NO_LIMIT = 100_000
+"""A width in which nothing is folded: whoever reads a pipe wants a line per line."""
+
+
+class CommandError(MageflowError):
+    """A command cannot do what it was asked for; its message is what the user reads."""
+
+
+def console() -> Console:
+    """Give the console that writes to stdout."""
+    plain = not sys.stdout.isatty()
+    return Console(highlight=False, markup=False, emoji=False, width=_NO_LIMIT if plain else None)
+
+
+def complain(message: str) -> None:
+    """Say in one line on stderr what went wrong."""
+    line = " ".join(clean(message).split())
+    print(f"mageflow: {line}", file=sys.stderr)
+
+
+def tolerate_any_encoding() -> None:
+    """Let no character stop the output: what the terminal's encoding lacks is written as an escape."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            reconfigure(errors="backslashreplace")
+
+
+def run_async(work: Coroutine[Any, Any, T]) -> T:
+    """Run a command's coroutine; Ctrl-C ends it with one line and the exit code for it."""
+    try:
+        return asyncio.run(work)
+    except KeyboardInterrupt:
+        # typer would turn it into the same code, without a word
+        complain("interrupted")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def print_json(value: Any) -> None:
+    """Write JSON for programs."""
+    print(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def print_table(out: Console, table: Table) -> None:
+    """Print a table without the blanks that fill its lines up."""
+    with out.capture() as captured:
+        out.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
+
+
+def invocation() -> str:
+    """Give the words that call this program again from where the user is."""
+    called = Path(sys.argv[0])
+    if called.name != "mageflow":
+        return "python -m mageflow.cli"
+    found = shutil.which("mageflow")
+    if found is not None and Path(found).resolve() == called.resolve():
+        return "mageflow"
+    here = Path.cwd()
+    return str(called.relative_to(here) if called.is_relative_to(here) else called)
+
+
+def clean(text: str) -> str:
+    """Give `text` with control characters escaped: no message of a run may move the cursor."""
+    return "".join(
+        char if char.isprintable() or char in "\n\t" else char.encode("unicode_escape", "surrogatepass").decode()
+        for char in text
+    )
+
+
+def compact(value: Any) -> str:
+    """Give a JSON value in one line."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def summary(run: RunInfo) -> str:
+    """Say in one line what a run came to."""
+    if run.failure is not None:
+        lines = run.failure.message.splitlines()
+        return clean(f"{run.failure.type}: {lines[0] if lines else ''}")
+    return "" if run.result is None else clean(compact(run.result))
+
+
+def clock(when: datetime | None) -> str:
+    """Give a time as the clock on the wall shows it."""
+    return "-" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def span(begin: datetime | None, end: datetime | None) -> str:
+    """Say how long it was from `begin` to `end`."""
+    if begin is None or end is None:
+        return "-"
+    seconds = max(0.0, (end - begin).total_seconds())
+    if seconds < 1:
+        return f"{seconds * 1000:.0f} ms"
+    if seconds < _MINUTE:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if seconds < _HOUR:
+        return f"{minutes} min {rest} s"
+    return f"{minutes // 60} h {minutes % 60} min"

@@ -1,0 +1,64 @@
+"""What a worker holds, as far as it knows, and what it holds without knowing."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+from mageflow.core.records import RunRecord
+from mageflow.ports.store import Filter, Store
+
+__all__ = ["Holding"]
+
+_PAGE = 200
+Hold = tuple[str, int]
+
+
+class Holding:
+    """The attempts that a worker has claimed and not ended yet.
+
+    A claim whose reply never came may have been committed: then the store says that this worker holds the run, nobody
+    executes it, and since the worker is alive nobody else takes it.
+    """
+
+    def __init__(self) -> None:
+        self._known: set[Hold] = set()
+        self._asking: set[str] = set()
+        self._suspects: set[Hold] = set()
+        self._asked: set[str] = set()
+
+    @contextlib.contextmanager
+    def asking(self, token: str) -> Iterator[None]:
+        """Note that a claim is under way; what it brings is to be noted by `take` before this ends."""
+        self._asking.add(token)
+        try:
+            yield
+        finally:
+            self._asking.discard(token)
+
+    def take(self, run: RunRecord) -> None:
+        """Note that an attempt is this worker's."""
+        self._known.add((run.key, run.attempt))
+
+    def drop(self, run: RunRecord) -> None:
+        """Note that an attempt has ended."""
+        self._known.discard((run.key, run.attempt))
+
+    async def find_forgotten(self, store: Store, worker: str) -> list[RunRecord]:
+        """Give the runs that `worker` holds by the store and not by what it knows.
+
+        One that was found so twice is given, unless a claim that was under way the first time still is.
+        """
+        held: list[RunRecord] = []
+        cursor: str | None = None
+        while True:
+            page = await store.query(Filter(worker=worker), limit=_PAGE, cursor=cursor)
+            held.extend(run for run in page.records if isinstance(run, RunRecord))
+            cursor = page.cursor
+            if cursor is None:
+                break
+        unknown = {(run.key, run.attempt): run for run in held if (run.key, run.attempt) not in self._known}
+        forgotten = [] if self._asked & self._asking else [unknown[hold] for hold in unknown if hold in self._suspects]
+        self._suspects = set(unknown)
+        self._asked = set(self._asking)
+        return forgotten

@@ -1,0 +1,109 @@
+"""An engine that pushes, and does all that an engine may do wrong: drop, delay, double, reorder, refuse."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.errors import StoreUnavailableError
+from mageflow.ports.engine import Capabilities, Handler
+from mageflow.testing.simulate.ledger import Ledger
+from mageflow.testing.simulate.process import Process, Processes
+
+__all__ = ["Broker", "HostileEngine"]
+
+_QUEUES = 2
+
+
+class Broker:
+    """The server behind the engine: what is under way, and who is there to take it."""
+
+    def __init__(self, among: Processes, ledger: Ledger) -> None:
+        self.among = among
+        self.ledger = ledger
+        self._consumers: dict[Process, tuple[Handler, asyncio.Semaphore]] = {}
+
+    def enter(self, process: Process, handler: Handler, slots: int) -> None:
+        self._consumers[process] = (handler, asyncio.Semaphore(slots))
+
+    def leave(self, process: Process) -> None:
+        self._consumers.pop(process, None)
+
+    def accept(self, row: OutboxRow) -> None:
+        """Take a delivery upon itself, more or less."""
+        rng, faults, history = self.among.rng, self.among.faults, self.among.history
+        copies = 1
+        if rng.random() < faults.dropped:
+            copies = 0
+            history.count("broker", "dropped", history.name(row.key))
+        elif rng.random() < faults.doubled:
+            copies = 2
+            history.count("broker", "doubled", history.name(row.key))
+        for _ in range(copies):
+            self.among.loop.call_later(rng.random() * faults.late, self._bring, row)
+
+    def _bring(self, row: OutboxRow) -> None:
+        able = [
+            process
+            for process, (handler, _) in self._consumers.items()
+            if process.alive and row.route in handler.routes
+        ]
+        if not able:
+            history = self.among.history
+            history.count("broker", "dropped", f"{history.name(row.key)}: nobody is there")
+            return
+        process = self.among.rng.choice(able)
+        process.spawn(self._hand(process, row, *self._consumers[process]))
+
+    async def _hand(self, process: Process, row: OutboxRow, handler: Handler, slots: asyncio.Semaphore) -> None:
+        history = self.among.history
+        async with slots:
+            await process.step()
+            history.count(process.name, "delivery", history.name(row.key))
+            try:
+                delivered = await handler.deliver(row.run)
+            except StoreUnavailableError:
+                history.count(process.name, "delivery failed", history.name(row.key))
+                if self.among.rng.random() < 0.5:
+                    self.accept(row)
+                return
+        self.ledger.delivered(process, row.run, delivered)
+
+
+class HostileEngine:
+    """One process's way to the broker."""
+
+    name = "hostile"
+    capabilities = Capabilities(pulls=False, priorities=False, delays=False, hears_cancel=False)
+
+    def __init__(self, broker: Broker, process: Process) -> None:
+        self._broker = broker
+        self._process = process
+
+    def route(self, task: str) -> str:
+        return f"{self.name}:{len(task) % _QUEUES}"
+
+    async def submit(self, rows: Sequence[OutboxRow]) -> None:
+        await self._process.step()
+        self._refuse()
+        for row in rows:
+            self._broker.accept(row)
+        await self._process.step()
+        self._refuse()
+
+    def _refuse(self) -> None:
+        among = self._broker.among
+        if among.rng.random() < among.faults.unreachable:
+            among.history.count(self._process.name, "engine down")
+            raise ConnectionError("the engine is out of reach")
+
+    async def cancel(self, run: RunRecord) -> None:
+        await self._process.step()
+
+    async def serve(self, handler: Handler, *, concurrency: int) -> None:
+        self._broker.enter(self._process, handler, concurrency)
+        try:
+            await self._broker.among.loop.create_future()
+        finally:
+            self._broker.leave(self._process)

@@ -1,0 +1,241 @@
+"""When a run begins, how often it is tried, how long it may take; and which option beats which."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from mageflow import Mageflow, OptionError, RunFailedError, RunOptions, RunStatus, current_run
+from mageflow.stores.memory import MemoryStore
+from mageflow.testing.clock import ManualClock
+from tests.api.conftest import Sign, work
+
+
+async def test_a_delayed_run_stays_stored_until_its_time() -> None:
+    clock = ManualClock()
+    mage = Mageflow(store=MemoryStore(clock))
+
+    @mage.task
+    async def later() -> str:
+        return "now"
+
+    signature = await mage.sign(later, run_options=RunOptions(delay=60))
+    handle = await signature.start()
+    eta = datetime.fromtimestamp(clock.now() + 100, UTC)
+    other = await (await mage.sign(later)).start(options=RunOptions(eta=eta))
+    await work(mage)
+    assert await handle.status() is await other.status() is RunStatus.SCHEDULED
+    assert {run.id for run in await mage.find_runs(status="scheduled")} == {other.id, handle.id}
+    clock.advance(60)
+    assert await handle.status() is RunStatus.QUEUED
+    assert [run.id for run in await mage.find_runs(status=RunStatus.QUEUED)] == [handle.id]
+    await work(mage)
+    assert await handle.result() == "now"
+    clock.advance(41)
+    await work(mage)
+    assert await other.result() == "now"
+    assert (await other.info()).due_at == eta
+
+
+async def test_a_worker_wakes_up_for_a_delayed_run(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def soon() -> str:
+        return "soon"
+
+    async with mage.worker():
+        assert await (await sign(soon)).run(options=RunOptions(delay=timedelta(milliseconds=50))) == "soon"
+
+
+async def test_run_options_beat_the_signatures_which_beat_the_tasks_field_by_field(mage: Mageflow, sign: Sign) -> None:
+    @mage.task(retries=1, priority=2, execution_timeout=10)
+    async def task() -> None: ...
+
+    plain = await (await sign(task)).start()
+    signature = await sign(task, run_options=RunOptions(retries=2, priority=3))
+    signed = await signature.start()
+    run = await signature.start(options=RunOptions(retries=0))
+    found = [(info.retries, info.priority) for info in [await each.info() for each in (plain, signed, run)]]
+    assert found == [(1, 2), (2, 3), (0, 3)]
+    await work(mage)
+
+
+async def test_the_highest_priority_runs_first(mage: Mageflow, sign: Sign) -> None:
+    order: list[int] = []
+
+    @mage.task
+    async def note(msg: dict[str, int]) -> None:
+        order.append(msg["priority"])
+
+    signature = await sign(note)
+    for priority in (1, 3, 2, 1, 3):
+        await signature.start({"priority": priority}, options=RunOptions(priority=priority))
+    async with mage.worker(concurrency=1):
+        pass
+    assert order == [3, 3, 2, 1, 1]
+
+
+async def test_an_idempotency_key_gives_one_run(mage: Mageflow, sign: Sign) -> None:
+    count: list[int] = []
+
+    @mage.task
+    async def charge(msg: dict[str, Any]) -> int:
+        count.append(1)
+        return len(count)
+
+    @mage.task
+    async def other() -> None: ...
+
+    once = RunOptions(idempotency_key="order-7")
+    signature = await sign(charge)
+    handles = await asyncio.gather(*(signature.start({"n": n}, options=once) for n in range(10)))
+    assert len({handle.id for handle in handles}) == 1
+    again = await (await sign(charge, run_options=once)).start()
+    assert again.id == handles[0].id
+    assert (await (await sign(other)).start(options=once)).id != again.id
+    await work(mage)
+    assert (await signature.start(options=once)).id == again.id
+    assert count == [1]
+
+
+async def test_an_async_body_out_of_time_is_stopped_and_tried_again(mage: Mageflow, sign: Sign) -> None:
+    stopped: list[int] = []
+
+    @mage.task(execution_timeout=0.05, retries=1)
+    async def slow() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            assert current_run().cancelled
+            stopped.append(current_run().attempt)
+            raise
+
+    handle = await (await sign(slow)).start()
+    async with mage.worker():
+        with pytest.raises(RunFailedError, match=r"ExecutionTimeout: .*execution_timeout of 0\.05 s"):
+            await handle.result(timeout=10)
+    assert stopped == [1, 2]
+
+
+async def test_a_sync_body_out_of_time_is_told_and_abandoned(
+    mage: Mageflow, sign: Sign, caplog: pytest.LogCaptureFixture
+) -> None:
+    told = threading.Event()
+
+    @mage.task(execution_timeout=0.05)
+    def slow() -> None:
+        while not current_run().cancelled:
+            told.wait(0.001)
+        told.set()
+
+    handle = await (await sign(slow)).start()
+    async with mage.worker():
+        with pytest.raises(RunFailedError, match="ExecutionTimeout"):
+            await handle.result(timeout=10)
+    assert await asyncio.to_thread(told.wait, 10)
+    assert "abandoned in its thread because of its execution_timeout" in caplog.text
+
+
+async def test_a_run_that_no_worker_begins_in_time_fails() -> None:
+    clock = ManualClock()
+    mage = Mageflow(store=MemoryStore(clock))
+
+    @mage.task
+    async def late() -> None: ...
+
+    handle = await (await mage.sign(late)).start(options=RunOptions(schedule_timeout=30))
+    clock.advance(31)
+    async with mage.worker():
+        with pytest.raises(RunFailedError, match="ScheduleTimeout: no worker began this run"):
+            await handle.result(timeout=10)
+
+
+async def test_a_retry_waits_for_its_backoff() -> None:
+    clock = ManualClock()
+    mage = Mageflow(store=MemoryStore(clock))
+    attempts: list[float] = []
+
+    @mage.task(retries=3, backoff_factor=10, backoff_max_seconds=50)
+    async def flaky() -> None:
+        attempts.append(clock.now())
+        raise RuntimeError
+
+    handle = await (await mage.sign(flaky)).start()
+    for longest in (10, 50, 50):
+        await work(mage)
+        info = await handle.info()
+        pause = info.due_at.timestamp() - clock.now()
+        assert longest * 0.75 <= pause <= longest
+        assert info.status is RunStatus.SCHEDULED
+        assert info.failure is not None
+        clock.advance(longest)
+    await work(mage)
+    assert await handle.status() is RunStatus.FAILED
+    assert len(attempts) == 4
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"delay": -1}, ["delay=-1", "zero or more"]),
+        ({"delay": timedelta(seconds=-1)}, ["delay", "zero or more"]),
+        ({"delay": float("nan")}, ["delay", "finite"]),
+        ({"delay": "soon"}, ["delay='soon'", "timedelta"]),
+        ({"eta": datetime(2030, 1, 1)}, ["eta", "no time zone", "aware"]),  # noqa: DTZ001 - naive on purpose
+        ({"eta": 5}, ["eta=5", "datetime"]),
+        ({"eta": datetime(2030, 1, 1, tzinfo=UTC), "delay": 5}, ["delay and eta"]),
+        ({"retries": -1}, ["retries=-1", "0 or more"]),
+        ({"retries": 1.5}, ["retries=1.5", "whole number"]),
+        ({"retries": True}, ["retries=True"]),
+        ({"priority": 0}, ["priority=0", "from 1 to 3"]),
+        ({"priority": 4}, ["priority=4", "from 1 to 3"]),
+        ({"execution_timeout": 0}, ["execution_timeout=0", "more than zero"]),
+        ({"schedule_timeout": -5}, ["schedule_timeout=-5"]),
+        ({"backoff_factor": 0.5}, ["backoff_factor=0.5", "1 or more"]),
+        ({"idempotency_key": ""}, ["idempotency_key=''", "not empty"]),
+        ({"idempotency_key": 7}, ["idempotency_key=7", "string"]),
+    ],
+)
+def test_an_option_that_cannot_be_used_is_refused_with_what_is_allowed(
+    options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(OptionError) as caught:
+        RunOptions(**options)
+    for word in words:
+        assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"retrys": 3}, ["'retrys'", "retries"]),
+        ({"timeout": 3}, ["'timeout'"]),
+        ({"concurrency": "input.user_id"}, ["concurrency", "Hatchet"]),
+        ({"rate_limits": []}, ["rate_limits", "Hatchet"]),
+        ({"queue_name": "x"}, ["queue_name", "Taskiq"]),
+        ({"eta": datetime(2030, 1, 1, tzinfo=UTC)}, ["eta", "RunOptions(eta=...)"]),
+        ({"retries": -1}, ["retries=-1"]),
+    ],
+)
+def test_an_option_of_a_task_that_is_unknown_or_another_engines_is_refused(
+    mage: Mageflow, options: dict[str, Any], words: list[str]
+) -> None:
+    with pytest.raises(OptionError) as caught:
+
+        @mage.task(**options)
+        async def task() -> None: ...
+
+    for word in words:
+        assert word in str(caught.value)
+
+
+async def test_options_of_a_run_must_be_run_options(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def noop() -> None: ...
+
+    signature: Any = await sign(noop)
+    with pytest.raises(OptionError, match=r"RunOptions\(delay=5\)"):
+        await signature.start(options={"delay": 5})

@@ -1,0 +1,461 @@
+"""Workers in a program: draining, leaving, several of them, and which client a function of the module uses."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+
+import mageflow
+from mageflow import (
+    ClosedError,
+    ConfigurationError,
+    Mageflow,
+    MageflowConfig,
+    MageflowError,
+    NoClientError,
+    NotRunningError,
+    RunFailedError,
+    RunStatus,
+    UnknownTaskWarning,
+    current,
+    current_run,
+)
+from mageflow.stores.memory import MemoryStore
+from mageflow.testing.clock import ManualClock
+from tests.api.conftest import Sign, work
+
+
+async def test_leaving_a_worker_normally_runs_all_that_is_due(mage: Mageflow) -> None:
+    ran: list[int] = []
+
+    @mage.task
+    async def count(msg: dict[str, Any]) -> None:
+        await asyncio.sleep(0)
+        ran.append(msg["n"])
+
+    signature = await mage.sign(count, success_callbacks=[await mage.sign(count, n=-1)])
+    async with mage.worker(concurrency=3):
+        for n in range(50):
+            await signature.start({"n": n})
+    assert len(ran) == 100
+
+
+async def test_leaving_a_worker_by_an_exception_hands_back_what_runs(
+    mage: Mageflow, sign: Sign, caplog: pytest.LogCaptureFixture
+) -> None:
+    entered = asyncio.Event()
+    attempts: list[int] = []
+
+    @mage.task
+    async def endless() -> str:
+        attempts.append(current_run().attempt)
+        if len(attempts) == 1:
+            entered.set()
+            await asyncio.Event().wait()
+        return "second time"
+
+    handle = await (await sign(endless)).start()
+    queued = await (await sign(endless)).start()
+    with pytest.raises(RuntimeError, match="the program fails"):
+        async with mage.worker(grace=0.0, concurrency=1):
+            await entered.wait()
+            raise RuntimeError("the program fails")
+    assert await handle.status() is await queued.status() is RunStatus.QUEUED
+    await work(mage)
+    assert await handle.result() == "second time"
+    assert (await handle.info()).failure is None
+    assert attempts[:1] == [1]
+
+
+async def test_no_more_bodies_run_at_once_than_the_concurrency(mage: Mageflow) -> None:
+    now, most = 0, 0
+
+    @mage.task
+    async def crowd() -> None:
+        nonlocal now, most
+        now += 1
+        most = max(most, now)
+        for _ in range(5):
+            await asyncio.sleep(0)
+        now -= 1
+
+    signature = await mage.sign(crowd)
+    for _ in range(40):
+        await signature.start()
+    async with mage.worker(concurrency=4):
+        pass
+    assert most == 4
+
+
+async def test_sync_bodies_run_in_threads_beside_each_other(mage: Mageflow, sign: Sign) -> None:
+    import threading
+
+    both = threading.Barrier(2, timeout=10)
+    loop_thread = threading.get_ident()
+
+    @mage.task
+    def meet() -> bool:
+        both.wait()
+        assert current_run().task_name == "meet"
+        return threading.get_ident() != loop_thread
+
+    first, second = await (await sign(meet)).start(), await (await sign(meet)).start()
+    await work(mage)
+    assert await first.result() is await second.result() is True
+
+
+async def test_a_body_sees_its_run_and_uses_its_own_client(mage: Mageflow, sign: Sign) -> None:
+    seen: list[Any] = []
+
+    @mage.task
+    async def leaf(msg: dict[str, Any]) -> None:
+        seen.append(msg)
+
+    @mage.task
+    async def parent(msg: dict[str, Any], ctx: Any, signature: Any) -> str:
+        run = current_run()
+        assert ctx is run
+        assert (run.attempt, run.task_name, run.swarm, run.cancelled) == (1, "parent", None, False)
+        assert run.signature == signature.key
+        await (await mageflow.sign("leaf", of=run.id)).start()
+        return run.id
+
+    other = Mageflow(store="memory://")
+    mageflow.set_default(other)
+    handle = await (await mage.sign(parent)).start()
+    await work(mage)
+    assert await handle.result() == handle.id
+    assert seen == [{"of": handle.id}]
+
+
+async def test_settled_waits_for_all_that_a_run_caused(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def step() -> None:
+        await asyncio.sleep(0)
+
+    signature = await sign(step)
+    for _ in range(4):
+        signature = await sign(step, success_callbacks=[signature, signature])
+    async with mage.worker():
+        handle = await signature.start()
+        await handle.settled(timeout=20)
+        assert {run.seen.status for run in await mage.find_runs(limit=500)} == {RunStatus.SUCCEEDED}
+        assert len(await mage.find_runs(limit=500)) == 31
+        (one, *_) = await mage.find_runs()
+        await one.settled(timeout=20)
+
+
+async def test_waiting_for_a_result_ends_with_the_timeout(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def noop() -> None: ...
+
+    handle = await (await sign(noop)).start()
+    for wait in (handle.result, handle.outcome, handle.settled):
+        with pytest.raises(TimeoutError):
+            await wait(timeout=0.02)
+
+
+async def test_runs_are_listed_newest_first_in_pages(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def one() -> None: ...
+
+    @mage.task
+    async def two() -> None: ...
+
+    first = [await (await sign(one)).start() for _ in range(3)]
+    second = [await (await sign(two)).start() for _ in range(2)]
+    page = await mage.find_runs(limit=3)
+    rest = await mage.find_runs(limit=3, cursor=page.cursor)
+    assert {run.id for run in [*page, *rest]} == {run.id for run in [*first, *second]}
+    assert (len(page), len(rest), rest.cursor) == (3, 2, None)
+    assert {run.id for run in await mage.find_runs(task_name="one")} == {run.id for run in first}
+    assert await mage.find_runs(status="running") == []
+    with pytest.raises(mageflow.OptionError, match=r"'runing'.*did you mean 'running'"):
+        await mage.find_runs(status="runing")
+    with pytest.raises(mageflow.OptionError, match="limit=0"):
+        await mage.find_runs(limit=0)
+    loaded = await mage.load_run(first[0].id)
+    assert loaded is not None
+    assert loaded.id == loaded.workflow_run_id == first[0].id
+    assert await mageflow.load_run(first[0].id) is not None
+    assert await mage.load_run("run_none") is None
+
+
+async def test_a_run_of_a_task_that_no_worker_knows_waits_and_is_said(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "deploy.db"
+    client, old, new = (Mageflow(store=path, config=MageflowConfig(lease=0.4)) for _ in range(3))
+
+    @old.task
+    async def known() -> None: ...
+
+    @new.task
+    async def brand_new() -> str:
+        return "found"
+
+    with pytest.warns(UnknownTaskWarning):
+        handle = await (await client.sign("brand_new")).start()
+    async with client, old, new:
+        async with old.worker(drain=False), asyncio.timeout(10):
+            while await handle.status() is not RunStatus.UNROUTABLE:
+                await asyncio.sleep(0)
+        assert "no live worker knows the task 'brand_new'" in caplog.text
+        async with new.worker():
+            assert await handle.result(timeout=10) == "found"
+
+
+async def test_a_run_whose_task_stays_unknown_fails_and_its_error_callbacks_fire() -> None:
+    clock = ManualClock()
+    store = MemoryStore(clock)
+    client = Mageflow(store=store)
+    worker = Mageflow(store=store, config=MageflowConfig(lease=0.04, unknown_task_after=3600))
+    told: list[Any] = []
+
+    @worker.task
+    async def tell(msg: dict[str, Any]) -> None:
+        told.append(msg)
+
+    with pytest.warns(UnknownTaskWarning):
+        signature = await client.sign("never-there", x=1, error_callbacks=["tell"])
+    handle = await signature.start({"y": 2})
+    async with worker.worker(), asyncio.timeout(20):
+        while await handle.status() is not RunStatus.UNROUTABLE:
+            await asyncio.sleep(0)
+        clock.advance(3601)
+        with pytest.raises(RunFailedError, match="no worker knew the task 'never-there'"):
+            await handle.result()
+        await handle.settled()
+    assert told == [{"y": 2}]
+
+
+async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Sign) -> None:
+    entered = asyncio.Event()
+    attempts: list[int] = []
+
+    @mage.task
+    async def survive() -> str:
+        attempts.append(current_run().attempt)
+        if len(attempts) == 1:
+            entered.set()
+            await asyncio.Event().wait()
+        return "alive"
+
+    quick = MageflowConfig(lease=0.2)
+    doomed = Mageflow(store=mage.store, config=quick)
+    doomed.task(survive)
+    other = Mageflow(store=mage.store, config=quick)
+    other.task(survive)
+    handle = await (await doomed.sign("survive")).start()
+    context = doomed.worker()
+    await context.__aenter__()
+    await entered.wait()
+    for task in asyncio.all_tasks():  # as a crash would: nothing is handed back, and no beat comes any more
+        if task.get_name().startswith("mageflow-"):
+            task.cancel()
+    async with other.worker():
+        assert await handle.result(timeout=20) == "alive"
+    assert attempts == [1, 2]
+    assert (await handle.info()).failure is None
+
+
+# Finished runs and unused signatures go
+
+
+async def test_what_has_expired_is_purged_and_what_is_needed_stays() -> None:
+    clock = ManualClock()
+    ttl = mageflow.TTLConfig(active_ttl=100, ttl_when_sign_done=10)
+    mage = Mageflow(store=MemoryStore(clock), config=MageflowConfig(ttl=ttl))
+
+    @mage.task
+    async def noop() -> None: ...
+
+    callback = await mage.sign(noop)
+    flow = await mage.sign(noop, success_callbacks=[callback])
+    unused = await mage.sign(noop)
+    handle = await flow.start()
+    await work(mage)
+    clock.advance(60)
+    waiting = await flow.start(options=mageflow.RunOptions(delay=1000))
+    await work(mage)
+    assert await mage.load_run(handle.id) is None
+    clock.advance(60)
+    await work(mage)
+    assert await mage.load_signature(unused.key) is None
+    assert await mage.load_signature(flow.key) is not None
+    assert await mage.load_signature(callback.key) is not None
+    clock.advance(900)
+    await work(mage)
+    assert await mage.load_signature(flow.key) is not None
+    clock.advance(40)
+    await work(mage)
+    assert await waiting.status() is RunStatus.SUCCEEDED
+    clock.advance(200)
+    await work(mage)
+    await work(mage)
+    assert await mage.load_signature(flow.key) is None
+    assert await mage.load_signature(callback.key) is None
+    assert await mage.find_runs() == []
+
+
+# Clients
+
+
+def test_a_function_of_the_module_needs_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "_chosen", None)
+    monkeypatch.setattr(current, "_last", None)
+    with pytest.raises(NoClientError, match=r"mage = Mageflow\(\)"):
+        asyncio.run(mageflow.load_signature("sig_x"))
+
+
+async def test_the_current_client_is_the_chosen_one_else_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(current, "_chosen", None)
+    first, second = Mageflow(store="memory://"), Mageflow(store="memory://")
+    assert current.get_client() is second
+    mageflow.set_default(first)
+    assert current.get_client() is first
+
+
+def test_current_run_is_refused_outside_of_a_body() -> None:
+    with pytest.raises(NotRunningError, match="outside of a task's body"):
+        current_run()
+
+
+async def test_a_closed_client_is_not_used_again(tmp_path: Path) -> None:
+    mage = Mageflow(store=tmp_path / "closed.db")
+
+    @mage.task
+    async def noop() -> None: ...
+
+    async with mage:
+        signature = await mage.sign(noop)
+    with pytest.raises(ClosedError, match="make a new Mageflow"):
+        await signature.start()
+    with pytest.raises(ClosedError):
+        await mage.sign(noop)
+    with pytest.raises(ClosedError):
+        async with mage.worker():
+            pass
+
+
+def test_constructing_a_client_opens_nothing(tmp_path: Path) -> None:
+    Mageflow(store=tmp_path / "nothing.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_the_store_is_chosen_by_argument_environment_and_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert Mageflow().store.location.endswith("mageflow.db")
+    monkeypatch.setenv("MAGEFLOW_STORE", "sqlite:///env.db")
+    assert Mageflow().store.location.endswith("env.db")
+    assert Mageflow(store="sqlite:///given.db").store.location.endswith("given.db")
+    absolute = tmp_path / "absolute.db"
+    assert Mageflow(store=f"sqlite:///{absolute}").store.location == str(absolute)
+    monkeypatch.setenv("MAGEFLOW_STORE", "memory://")
+    assert Mageflow().store.location == "memory"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"store": "redis://localhost"}, ["engine", "one machine"]),
+        ({"store": "sqlite://file.db"}, ["sqlite:///flows.db"]),
+        ({"store": "sqlite:///"}, ["names no file"]),
+        ({"store": "sqlit:///x.db"}, ["sqlit://", "did you mean 'sqlite'"]),
+        ({"store": " "}, ["empty"]),
+        ({"store": 42}, ["int is no store"]),
+        ({"engine": object()}, ["object is no engine"]),
+    ],
+)
+def test_a_client_that_cannot_work_is_refused_with_advice(arguments: dict[str, Any], words: list[str]) -> None:
+    with pytest.raises(ConfigurationError) as caught:
+        Mageflow(**arguments)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_a_hatchet_and_redis_environment_asks_for_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "x")
+    monkeypatch.setenv("REDIS_URL", "redis://localhost")
+    with pytest.raises(ConfigurationError, match=r"Mageflow\(hatchet, redis\)"):
+        Mageflow()
+    assert Mageflow(store="memory://").store.location == "memory"
+    monkeypatch.setenv("MAGEFLOW_STORE", "memory://")
+    assert Mageflow().store.location == "memory"
+
+
+async def test_a_worker_is_entered_once_and_its_concurrency_is_a_count(mage: Mageflow) -> None:
+    with pytest.raises(ConfigurationError, match="concurrency=0"):
+        mage.worker(concurrency=0)
+    worker = mage.worker("reports")
+    with pytest.raises(MageflowError, match="not running"):
+        _ = worker.key
+    async with worker:
+        assert worker.key.startswith("wrk_")
+        with pytest.raises(MageflowError, match="running already"):
+            await worker.__aenter__()
+
+
+def test_a_fastapi_application_runs_a_worker(tmp_path: Path) -> None:
+    mage = Mageflow(store=tmp_path / "app.db")
+
+    @mage.task
+    async def double(msg: dict[str, int]) -> int:
+        return msg["n"] * 2
+
+    app = FastAPI(lifespan=mage.lifespan(concurrency=2))
+
+    @app.get("/double/{n}")
+    async def route(n: int) -> int:
+        signature = await mageflow.sign(double)
+        return await signature.run({"n": n})
+
+    mageflow.set_default(mage)
+    try:
+        with TestClient(app) as http:
+            assert http.get("/double/21").json() == 42
+    finally:
+        mageflow.set_default(None)
+
+
+async def test_a_body_that_raises_what_it_should_not_still_leaves_a_failed_run(
+    mage: Mageflow, sign: Sign, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Unprintable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError("no words")
+
+    @mage.task
+    async def leave() -> None:
+        raise SystemExit(3)
+
+    @mage.task
+    def leave_thread() -> None:
+        raise SystemExit(4)
+
+    @mage.task
+    async def cancel_oneself() -> None:
+        raise asyncio.CancelledError
+
+    @mage.task
+    async def unprintable() -> None:
+        raise Unprintable
+
+    handles = [await (await sign(task)).start() for task in (leave, leave_thread, cancel_oneself, unprintable)]
+    with caplog.at_level(logging.CRITICAL):
+        await work(mage)
+    failures = [(await handle.info()).failure for handle in handles]
+    assert [failure.type for failure in failures if failure is not None] == [
+        "SystemExit",
+        "SystemExit",
+        "CancelledError",
+        "Unprintable",
+    ]

@@ -1,0 +1,141 @@
+"""What must hold of records and outbox after every commit, said without the core's own rules where that is possible."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from mageflow.core.decision import MAX_RECORDS, Decision
+from mageflow.core.events import AdvanceCallbacks, Event
+from mageflow.core.ids import callback_id
+from mageflow.core.records import (
+    Control,
+    OutboxRow,
+    Record,
+    RowAction,
+    RunRecord,
+    advance_key,
+    decode,
+    encode,
+    replace,
+)
+from mageflow.core.status import RunStatus
+
+__all__ = [
+    "changes_nothing",
+    "check_change",
+    "check_decision",
+    "check_row",
+    "check_run",
+    "expected_callbacks",
+]
+
+Records = Mapping[str, Record]
+Rows = Mapping[str, OutboxRow]
+
+WAITING = {RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.UNROUTABLE}
+PARKED = {RunStatus.SUSPENDED, RunStatus.INTERRUPTED}
+ENDED = {RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED}
+MAY_FOLLOW = {
+    **dict.fromkeys(WAITING, WAITING | {RunStatus.RUNNING, RunStatus.SUSPENDED, RunStatus.FAILED, RunStatus.CANCELLED}),
+    RunStatus.RUNNING: PARKED | ENDED | {RunStatus.SCHEDULED, RunStatus.QUEUED},
+    **{status: {RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.CANCELLED} for status in PARKED},
+    **{status: set[RunStatus]() for status in ENDED},
+}
+"""Each change that some event makes; the core's own table may allow a few more, and never fewer."""
+
+
+def check_decision(decision: Decision, records: Records) -> None:
+    """A decision is bounded, touches each record once, and is fenced by the revisions that it was decided on."""
+    keys = [record.key for record in (*decision.writes, *decision.deletes)]
+    assert len(keys) <= MAX_RECORDS, f"{len(keys)} records in one commit"
+    assert len(keys) == len(set(keys)), "one record twice in one commit"
+    for record in (*decision.writes, *decision.deletes):
+        stored = records.get(record.key)
+        assert record.rev == (stored.rev if stored is not None else 0), f"{record.key} is not fenced by its revision"
+    for record in decision.writes:
+        assert decode(encode(record), record.key) == record, f"{record.key} does not survive being stored"
+
+
+def check_change(before: RunRecord | None, after: RunRecord, records: Records) -> None:
+    """What one commit may make of a run."""
+    if before is None:
+        removed = after.failure is not None and after.failure.type == "SignatureNotFoundError"
+        begins = {RunStatus.QUEUED, RunStatus.SCHEDULED, RunStatus.SUSPENDED}
+        assert after.status in begins or (after.status is RunStatus.FAILED and removed), f"{after.key} begins {after}"
+        return
+    changed = f"{after.key} went from {before.status} to {after.status}"
+    assert after.status is before.status or after.status in MAY_FOLLOW[before.status], changed
+    if before.status in ENDED:
+        ended = (before.status, before.result, before.failure, before.message, before.ended_at)
+        assert ended == (after.status, after.result, after.failure, after.message, after.ended_at), changed
+    claimed = before.status is not RunStatus.RUNNING and after.status is RunStatus.RUNNING
+    assert after.attempt == before.attempt + claimed, f"{changed}, and its attempts from {before.attempt}"
+    assert claimed or after.worker == before.worker, f"{changed}, and its worker from {before.worker}"
+    if claimed:
+        reached_by = [after.control, *(run.control for key in after.lineage if (run := as_run(records, key)))]
+        assert set(reached_by) == {Control.NONE}, f"{changed} although {reached_by}"
+    assert before.message is None or after.message == before.message, f"{changed}, and its message changed"
+    assert after.failures >= before.failures
+    assert after.losses >= before.losses
+    assert after.lineage[: len(before.lineage)] == before.lineage, f"{changed}, and it left its lineage"
+    for name in ("signature", "task", "route", "origin", "sent", "root", "cause", "created_at"):
+        assert getattr(after, name) == getattr(before, name), f"{changed}, and its {name} changed"
+
+
+def check_run(run: RunRecord, records: Records, rows: Rows) -> None:
+    """What holds of a run whenever it is looked at."""
+    row = rows.get(run.key)
+    if run.status in WAITING:
+        assert row is not None, f"{run.key} is {run.status} and nothing makes it due"
+        assert (row.run, row.action, row.route, row.task) == (run.key, RowAction.RUN, run.route, run.task)
+        assert row.due_at == run.due_at, f"{run.key} is due at {run.due_at}, its row at {row.due_at}"
+        assert row.priority == (run.options.priority or 1)
+    else:
+        assert row is None, f"{run.key} is {run.status} and a claim would be made for it"
+    assert (run.status is RunStatus.UNROUTABLE) == (run.unroutable_at is not None)
+    assert run.status is not RunStatus.RUNNING or run.worker is not None
+    assert (run.status in ENDED) == (run.ended_at is not None)
+    assert (run.status in ENDED) == (run.expires_at is not None)
+    assert (run.cursor is not None) == (advance_key(run.key) in rows), f"{run.key}: {run.cursor}, {list(rows)}"
+    if run.status in ENDED:
+        due = expected_callbacks(run)
+        made = run.cursor.callbacks if run.cursor is not None and run.cursor.callbacks else len(due)
+        for place, key in enumerate(due):
+            assert (key in records) == (place < made), f"callback {place} of {run.key}, of which {made} are made"
+    else:
+        assert run.cursor is None, f"{run.key} is {run.status} and has a continuation"
+
+
+def expected_callbacks(run: RunRecord) -> list[str]:
+    """Give the ids of the runs that the end of `run` makes, in order."""
+    lists = {"success": run.on_success, "error": run.on_error, "done": run.on_done}
+    fired = {RunStatus.SUCCEEDED: ("success", "done"), RunStatus.FAILED: ("error", "done")}.get(run.status, ("done",))
+    return [callback_id(run.key, slot, place) for slot in fired for place in range(len(lists[slot]))]
+
+
+def check_row(row: OutboxRow, records: Records) -> None:
+    """A row is about a run that is there."""
+    assert as_run(records, row.run) is not None, f"{row.key} makes a run due that does not exist"
+
+
+def changes_nothing(event: Event, decision: Decision, records: Records, rows: Rows) -> None:
+    """The same event, decided again on what it made, has nothing left to do: its reply may have been lost."""
+    if isinstance(event, AdvanceCallbacks):
+        return  # it goes on where it stopped
+    for record in decision.writes:
+        stored = records.get(record.key)
+        assert stored is not None, f"{event} made {record.key} when it was repeated"
+        assert replace(record, rev=0, token="") == replace(stored, rev=0, token=""), f"{event} changed {record.key}"
+    assert not [record.key for record in decision.deletes if record.key in records]
+    put = {row.key: row for row in decision.rows}
+    assert all(rows.get(key) == row for key, row in put.items()), f"{event} put other rows when it was repeated"
+    assert not [key for key in decision.settled if key in rows and key not in put]
+    for key, expires_at in decision.touches:
+        kept = records[key].expires_at
+        assert kept is None or kept >= expires_at
+
+
+def as_run(records: Records, key: str) -> RunRecord | None:
+    """Give the run `key`, if it is there."""
+    record = records.get(key)
+    return record if isinstance(record, RunRecord) else None
