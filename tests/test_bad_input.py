@@ -180,7 +180,11 @@ async def corrupt_row(mage: Mageflow, path: Path) -> None:
 ROWS: list[tuple[Deed, type[Exception], list[str]]] = [
     (no_client, mageflow.NoClientError, ["no mageflow client", "mage = Mageflow()"]),
     (unknown_task_here, mageflow.UnknownTaskError, ["'no-op'", "did you mean 'noop'"]),
-    (unknown_task_at_execution, mageflow.RunFailedError, ["'nobody-knows'", "start a worker of the code that registers"]),
+    (
+        unknown_task_at_execution,
+        mageflow.RunFailedError,
+        ["'nobody-knows'", "start a worker of the code that registers"],
+    ),
     (invalid_message, mageflow.RunFailedError, ["InvalidMessageError", "'fill'", "age", "name", "required"]),
     (undumpable_kwargs, mageflow.UndumpableError, ["kwargs.connection.pool[0]", "object"]),
     (undumpable_result, mageflow.RunFailedError, ["UndumpableError", "result.pool[0]", "object"]),

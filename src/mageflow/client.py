@@ -62,7 +62,9 @@ class Mageflow(TaskDecorator):
         config: MageflowConfig | None = None,
     ) -> None:
         self.config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(_store(store, self.config), _engine(engine, store), TaskRegistry(), self.config, SystemEntropy())
+        self._kernel = Kernel(
+            _store(store, self.config), _engine(engine, store), TaskRegistry(), self.config, SystemEntropy()
+        )
         current.constructed(self)
 
     def __repr__(self) -> str:
@@ -109,7 +111,7 @@ class Mageflow(TaskDecorator):
     @overload
     async def sign(
         self,
-        task: Target,
+        task: str,
         /,
         *,
         success_callbacks: Sequence[Callback] = (),

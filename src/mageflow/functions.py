@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar, overload
+from typing import Any, TypeVar, cast, overload
 
 from mageflow.config import RunOptions
 from mageflow.current import get_client
 from mageflow.handles import RunHandle
 from mageflow.signatures import TaskSignature
-from mageflow.signing import Callback, Target
+from mageflow.signing import AnyTask, Callback, Target
 from mageflow.tasks import Task
 
 __all__ = ["asign", "load_run", "load_signature", "remove", "sign"]
@@ -35,7 +35,7 @@ async def sign(
 
 @overload
 async def sign(
-    task: Target,
+    task: str,
     /,
     *,
     success_callbacks: Sequence[Callback] = (),
@@ -54,7 +54,7 @@ async def sign(task: Target, /, **given: Any) -> TaskSignature[Any, Any]:
     Raises:
         NoClientError: no client was constructed.
     """
-    return await get_client().sign(task, **given)
+    return await get_client().sign(cast("AnyTask", task), **given)
 
 
 asign = sign

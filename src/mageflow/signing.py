@@ -31,6 +31,7 @@ from mageflow.runtime.shapes import MessageType, dump_kwargs
 from mageflow.tasks import Task
 
 __all__ = [
+    "AnyTask",
     "Blueprint",
     "Callback",
     "Held",
@@ -72,7 +73,7 @@ class Blueprint:
 AnyTask = Task[..., Any, Any, Any]
 
 Target = AnyTask | str | Callable[..., Any]
-"""What can be signed: a task, the function of one, or a task's registered name."""
+"""What can be signed: a task, a task's registered name, or the function of a task (which checkers do not know)."""
 
 Callback = Blueprint | AnyTask | str
 """What can be a callback: a signature, the key of one, a task, or a task's name."""

@@ -41,7 +41,7 @@ async def test_a_model_travels_whole_with_its_aliases_and_default_factories(mage
     async def handle(event: Event) -> None:
         seen.append(event)
 
-    sent = Event(user_id=7)
+    sent = Event(userId=7)
     run = await (await sign(handle)).start(sent)
     await work(mage)
     assert seen == [sent]
@@ -114,7 +114,7 @@ async def test_messages_may_be_dataclasses_typed_dicts_dicts_or_nothing(mage: Ma
         return int(msg["x"])
 
     @mage.task
-    async def unannotated(msg) -> Any:  # type: ignore[no-untyped-def]
+    async def unannotated(msg) -> Any:  # type: ignore[no-untyped-def] # pyright: ignore
         assert isinstance(msg, ContextMessage)
         return (msg.context, msg.model_extra)
 
@@ -342,8 +342,8 @@ async def test_a_result_goes_to_the_return_field_of_the_receivers_model(
     async def success_callback(msg: Any) -> None:
         seen.append(msg.model_dump())
 
-    bound = {"field_int": 5} if "field_int" in received else {}
-    callback = await mage.sign(success_callback, **bound)
+    bound: dict[str, Any] = {"field_int": 5} if "field_int" in received else {}
+    callback = await mage.sign(success_callback, kwargs=bound)
     assert callback.return_field_name == field
     await (await mage.sign(give, success_callbacks=[callback])).start()
     await work(mage)

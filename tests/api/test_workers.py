@@ -124,7 +124,7 @@ async def test_a_body_sees_its_run_and_uses_its_own_client(mage: Mageflow, sign:
         assert (run.attempt, run.task_name, run.swarm, run.cancelled) == (1, "parent", None, False)
         assert run.signature == signature.key
         await (await mageflow.sign("leaf", of=run.id)).start()
-        return run.id
+        return str(run.id)
 
     other = Mageflow(store="memory://")
     mageflow.set_default(other)
@@ -239,7 +239,6 @@ async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Si
     entered = asyncio.Event()
     attempts: list[int] = []
 
-    @mage.task
     async def survive() -> str:
         attempts.append(current_run().attempt)
         if len(attempts) == 1:
@@ -249,9 +248,9 @@ async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Si
 
     quick = MageflowConfig(lease=0.2)
     doomed = Mageflow(store=mage.store, config=quick)
-    doomed.task(survive)
     other = Mageflow(store=mage.store, config=quick)
-    other.task(survive)
+    for client in (doomed, other):
+        client.task(survive)
     handle = await (await doomed.sign("survive")).start()
     context = doomed.worker()
     await context.__aenter__()

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
 from mageflow.core.events import HandedBack, Slot, Stopped
+from mageflow.core.ids import retry_id
 from mageflow.core.options import Options
 from mageflow.core.records import Control, RowAction, RunRecord, index_of
-from mageflow.core.status import RunStatus
+from mageflow.core.status import WAITING, RunStatus
 from tests.core.harness import DONE, Outcome, World, failed
 
 HAPPENINGS = 250
@@ -44,6 +45,7 @@ class History:
     def __init__(self, tape: bytes) -> None:
         self.world = World({"leaf": Options(retries=1)})
         self.signatures: list[str] = []
+        self.held: set[str] = set()
         self.continuations: list[Iterator[None]] = []
         self.shape(tape[:SHAPE])
         for at in range(SHAPE, len(tape) - 2, 3):
@@ -133,8 +135,9 @@ class History:
 
     def control_signature(self, place: int, choice: int) -> None:
         key = self.signatures[place % 6]
-        if key in self.world.records:
+        if key in self.world.records and choice < 128:
             self.world.control_signature(key, CONTROLS[choice % len(CONTROLS)])
+            self.held.add(key)
 
     def retry(self, place: int, choice: int) -> None:
         run = self.at(place, lambda run: run.status.is_terminal)
@@ -176,6 +179,10 @@ class History:
         self.world.turn((0.5, 6.0, 30.0, 3600.0, 90_000.0)[place % 5])
         self.world.jitter = choice / 256
 
+    def settle(self, place: int, choice: int) -> None:
+        self.world.advance_all()
+        check_obeyed(self.world)
+
     def repeat(self, place: int, choice: int) -> None:
         """A reply was lost, and others were faster than the repetition."""
         if self.world.story:
@@ -188,7 +195,7 @@ HAPPENS: tuple[Callable[[History, int, int], None], ...] = (
     *(History.end, History.end_well, History.end_well, History.end_late, History.take_back, History.strand),
     *(History.reroute, History.control, History.control_ended, History.control_ended, History.control_signature),
     *(History.retry, History.edit, History.append, History.remove, History.advance, History.go_on, History.go_on),
-    *(History.go_on, History.turn, History.turn, History.repeat),
+    *(History.go_on, History.turn, History.turn, History.settle, History.repeat),
 )
 
 
@@ -196,13 +203,37 @@ def is_running(run: RunRecord) -> bool:
     return run.status is RunStatus.RUNNING
 
 
-def let_go(world: World, signatures: list[str]) -> None:
-    """Take back every hold that somebody asked for."""
-    for key in signatures:
+def check_obeyed(world: World) -> None:
+    """Where no continuation is left, every run does what was asked of it, of its cause and of its root."""
+    for run in world.runs():
+        above = [world.run(key) for key in (run.cause, run.root) if key is not None]
+        if any(each.status is RunStatus.CANCELLED for each in causes(world, run)):
+            above = []  # it is there to hear of the cancel
+        if run.key in {retry_id(each.key) for each in world.runs()}:
+            above = []
+        asked = max((each.control for each in (run, *above)), key=lambda control: control.rank)
+        if asked is not Control.NONE:
+            assert run.status not in WAITING, f"{run.key} is {run.status} in spite of {asked}"
+        if asked is Control.CANCEL:
+            assert run.status.is_terminal or is_running(run), f"{run.key} is {run.status} in spite of {asked}"
+
+
+def causes(world: World, run: RunRecord) -> Iterator[RunRecord]:
+    """Give what led to a run: its cause, the cause of that, and so on."""
+    while run.cause is not None:
+        run = world.run(run.cause)
+        yield run
+
+
+def let_go(history: History) -> None:
+    """Take back every hold that somebody asked for, where it was asked for."""
+    world = history.world
+    for key in history.held:
         if key in world.records:
             world.control_signature(key, Control.NONE)
     for run in world.runs():
-        world.control(run.key, Control.NONE)
+        if run.control is not Control.NONE or run.signature in history.held:
+            world.control(run.key, Control.NONE)
     world.advance_all()
 
 
@@ -226,12 +257,13 @@ def drive(world: World) -> None:
 
 @pytest.mark.timeout(400)  # a failing history is made smaller for up to five minutes
 @given(tape=st.binary(min_size=SHAPE + 3 * HAPPENINGS, max_size=SHAPE + 3 * HAPPENINGS))
-@settings(max_examples=100, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(max_examples=200, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 def test_whatever_happens_nothing_is_lost_and_nothing_happens_twice(tape: bytes) -> None:
     history = History(tape)
     world = history.world
     world.check_all()
-    let_go(world, history.signatures)
+    history.settle(0, 0)
+    let_go(history)
     drive(world)
     world.check_all()
     live = [f"{run.key} is {run.status}, {run.control or 'free'}" for run in world.runs() if run.ended_at is None]

@@ -20,7 +20,6 @@ import pytest
 from mageflow.core.records import SignatureRecord, TaskRecord, replace
 from mageflow.errors import (
     CorruptRecordError,
-    StoreConflictError,
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
@@ -29,7 +28,7 @@ from mageflow.ports.store import Filter, Store
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.stores.sqlite import connection as opening
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import Actor, put, writing
+from mageflow.testing.contracts.acting import Actor, put
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -370,27 +369,6 @@ async def test_a_file_that_others_never_let_go_is_unavailable(path: Path, monkey
         blocker.execute("ROLLBACK")
     await put(store, TaskRecord(key="a", created_at=0.0, route="r"))
     await store.aclose()
-
-
-async def test_a_batch_that_was_decided_on_what_is_no_more_is_decided_again(store: SqliteStore, path: Path) -> None:
-    """Put-if-absent beside a record that is there: the one who must not have it fails, its neighbours are committed."""
-    task = TaskRecord(key="a", created_at=0.0, route="r")
-    await put(store, task)
-    outcomes = await asyncio.gather(
-        store.transact([], writing(task), token="x"),
-        *(put(store, replace(task, key=f"k{n}")) for n in range(5)),
-        return_exceptions=True,
-    )
-    assert [type(outcome) for outcome in outcomes] == [StoreConflictError, *[type(None)] * 5]
-
-
-async def test_a_cancelled_caller_holds_nobody_up(store: SqliteStore) -> None:
-    """Its neighbours are answered."""
-    calls = [asyncio.ensure_future(put(store, TaskRecord(key=f"k{n}", created_at=0.0, route="r"))) for n in range(10)]
-    await asyncio.sleep(0)
-    calls[3].cancel()
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [3]
 
 
 def _in_child(store: Store, out: Any) -> None:

@@ -15,9 +15,10 @@ def main() -> None:
     try:
         from mageflow.cli.app import run  # noqa: PLC0415 - an extra: only whoever runs the command needs it
     except ModuleNotFoundError as error:
-        if error.name not in ("rich", "typer"):
+        missing = (error.name or "").partition(".")[0]
+        if missing not in ("rich", "typer"):
             raise
         raise SystemExit(
-            f"mageflow: the command line needs {error.name}, which is not installed. Run: pip install 'mageflow[cli]'"
+            f"mageflow: the command line needs {missing}, which is not installed. Run: pip install 'mageflow[cli]'"
         ) from None
     run()

@@ -85,6 +85,7 @@ def run() -> None:
     except MageflowError as error:
         complain(str(error))
         sys.exit(FAILED)
-    except KeyboardInterrupt:
-        complain("interrupted")
-        sys.exit(INTERRUPTED)
+    except SystemExit as error:
+        if error.code == INTERRUPTED:  # what typer makes of Ctrl-C, without a word
+            complain("interrupted")
+        raise

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated
 
 import typer
@@ -10,12 +11,13 @@ from rich.text import Text
 
 from mageflow import RunStatus
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
-from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, run_async, span, summary
+from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary
 from mageflow.models.run import RunInfo
 
 __all__ = ["ls"]
 
 _PAGE = 500
+_GAP = 2
 
 
 def ls(
@@ -35,7 +37,7 @@ def ls(
     mageflow ls --status failed --task send_email
     mageflow ls --limit 1000 --json | jq -r '.[].id'
     """
-    runs, more = run_async(_find(store, status, task, limit))
+    runs, more = asyncio.run(_find(store, status, task, limit))
     if as_json:
         print_json([run.model_dump(mode="json") for run in runs])
         return
@@ -76,13 +78,14 @@ def _print(runs: list[RunInfo]) -> None:
         )
         for run in runs
     ]
-    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, 2, 0, 0))
-    headings = ("RUN", "STATUS", "TASK", "STARTED", "TOOK")
-    for place, heading in enumerate(headings):
-        # Only what it came to is shortened where the terminal is narrow: an id must be whole, to be copied.
+    table = Table(box=None, pad_edge=False, header_style="bold", padding=(0, _GAP, 0, 0))
+    left = out.width
+    for place, heading in enumerate(("RUN", "STATUS", "TASK", "STARTED", "TOOK")):
         width = max(len(heading), *(len(row[place]) for row in rows))
-        table.add_column(heading, no_wrap=True, min_width=width, justify="right" if heading == "TOOK" else "left")
-    table.add_column("CAME TO", no_wrap=True, overflow="ellipsis")
+        left -= width + _GAP
+        table.add_column(heading, no_wrap=True, width=width, justify="right" if heading == "TOOK" else "left")
+    # Only what it came to is shortened where the terminal is narrow: an id must be whole, to be copied.
+    table.add_column("CAME TO", no_wrap=True, overflow="ellipsis", max_width=max(left, len("CAME TO")))
     for row in rows:
         table.add_row(*row)
     print_table(out, table)

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import shutil
 import sys
-from collections.abc import Coroutine
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.table import Table
 
@@ -31,13 +28,10 @@ __all__ = [
     "invocation",
     "print_json",
     "print_table",
-    "run_async",
     "span",
     "summary",
     "tolerate_any_encoding",
 ]
-
-T = TypeVar("T")
 
 FAILED = 1
 INTERRUPTED = 130
@@ -80,16 +74,6 @@ def tolerate_any_encoding() -> None:
         reconfigure = getattr(stream, "reconfigure", None)
         if reconfigure is not None:
             reconfigure(errors="backslashreplace")
-
-
-def run_async(work: Coroutine[Any, Any, T]) -> T:
-    """Run a command's coroutine; Ctrl-C ends it with one line and the exit code for it."""
-    try:
-        return asyncio.run(work)
-    except KeyboardInterrupt:
-        # typer would turn it into the same code, without a word
-        complain("interrupted")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def print_json(value: Any) -> None:

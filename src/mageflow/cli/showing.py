@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from typing import Annotated, Any
 
@@ -17,7 +18,6 @@ from mageflow.cli.output import (
     clock,
     console,
     print_json,
-    run_async,
     span,
     summary,
 )
@@ -43,7 +43,7 @@ def show(
     mageflow show run_01k80r
     mageflow show run_01k80r --json | jq .failure.message
     """
-    info, cause, caused = run_async(_look(store, run))
+    info, cause, caused = asyncio.run(_look(store, run))
     if as_json:
         print_json(info.model_dump(mode="json") | {"caused": [each.id for each in caused]})
     else:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import secrets
 import time
 from base64 import b32encode
 from typing import Protocol
@@ -55,7 +54,7 @@ class SystemEntropy:
     """The machine's clock and random numbers."""
 
     def id(self, prefix: str) -> str:
-        return f"{prefix}{stamp(time.time())}{b32encode(secrets.token_bytes(10)).decode().lower()}"
+        return f"{prefix}{stamp(time.time())}{b32encode(random.randbytes(10)).decode().lower()}"
 
     def token(self) -> str:
         return f"{random.getrandbits(64):x}"

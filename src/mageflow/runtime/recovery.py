@@ -63,6 +63,7 @@ class Recovery:
         self._patience = patience
         self._monotonic = monotonic
         self._seen: dict[str, tuple[int, float]] = {}
+        self._looked = float("-inf")
         self._said: set[str] = set()
 
     async def arrive(self) -> None:
@@ -87,22 +88,32 @@ class Recovery:
         Returns:
             False: another worker has declared this one dead, and what it holds is no longer its own.
         """
+        begun = self._monotonic()
         beats = await self._tx.store.beat(self.me.key)
-        dead = self._dead(beats)
+        dead = self._dead(beats, begun)
         if dead or len(beats) != len(self._seen):
             dead |= await self._gone(beats)
         for worker in sorted(dead):
             await self._bury(worker)
         return self.me.key in beats
 
-    def _dead(self, beats: Mapping[str, int]) -> set[str]:
+    def _dead(self, beats: Mapping[str, int], begun: float) -> set[str]:
+        """Give the workers whose beat has stood still for the lease.
+
+        The beats were read at an unknown moment between `begun` and now, which may be far apart if this process was
+        stopped: a stretch of stillness is counted from the later moment to the earlier one. And who has not looked
+        for a while was itself stopped, or the store was out of reach, maybe for all: nothing is known of that time.
+        """
         now = self._monotonic()
+        if begun - self._looked > self._patience.lease / 2:
+            self._seen.clear()
+        self._looked = now
         dead: set[str] = set()
         for worker, beat in beats.items():
             seen = self._seen.get(worker)
             if seen is None or seen[0] != beat:
                 self._seen[worker] = (beat, now)
-            elif worker != self.me.key and now - seen[1] > self._patience.lease:
+            elif worker != self.me.key and begun - seen[1] > self._patience.lease:
                 dead.add(worker)
         for worker in [worker for worker in self._seen if worker not in beats]:
             del self._seen[worker]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import os
 import shlex
@@ -17,7 +18,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from mageflow.cli.demo.report import Report, print_report, write_report
-from mageflow.cli.output import CommandError, clean, console, invocation, run_async
+from mageflow.cli.output import CommandError, clean, console, invocation
 
 if TYPE_CHECKING:
     from mageflow.cli.demo.program import Figures, Problem
@@ -87,7 +88,7 @@ def _examine(folder: Path, files: list[Path], out: Console) -> Report:
             advance(len(problems))
 
         begun = perf_counter()
-        run_ids = run_async(examine(folder, files, note))
+        run_ids = asyncio.run(examine(folder, files, note))
         seconds = perf_counter() - begun
     ids = {file.relative_to(folder): run_id for file, run_id in zip(files, run_ids, strict=True)}
     return Report(
@@ -149,11 +150,12 @@ def _progress(total: int, out: Console) -> Generator[Callable[[int], None], None
 
 
 def _say_what_is_where(found: Report, report: Path, out: Console) -> None:
+    took = f"{found.seconds:.1f} s" if found.seconds >= 1 else f"{found.seconds:.2f} s"
     command = f"{invocation()} show {found.example} --store {shlex.quote(found.store)}"
     out.print()
     out.print(
         f"{found.files:,} files, {len(found.figures):,} parsed, {len(found.problems):,} failed. "
-        f"{found.runs:,} runs in {found.seconds:.1f} s: {found.rate:,.0f} runs/s."
+        f"{found.runs:,} runs in {took}: {found.rate:,.0f} runs/s."
     )
     out.print(f"All figures are in {clean(str(report))}, the runs in {found.store}. One of them:", soft_wrap=True)
     out.print()

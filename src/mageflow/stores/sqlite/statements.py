@@ -289,20 +289,32 @@ def purge_records(connection: Connection, keys: Sequence[str]) -> None:
 # For people
 
 
+_RARE = ("cancelled", "failed", "interrupted", "running", "scheduled", "suspended", "unroutable")
+_HOLDS_RARE = f"status IN ({', '.join(map(repr, _RARE))})"
+"""What `records_status` holds, in its own words."""
+
+
 def _conditions(where: Filter) -> tuple[list[str], list[Any]]:
-    """Give the conditions of a filter and their values; the constant ones let SQLite take a partial index."""
-    conditions = ["kind = ?"]
+    """Give the conditions of a filter and their values.
+
+    A partial index is only taken where its own condition stands among those asked for; and a `+` before `kind` says
+    that there is a better index than the one by kind.
+    """
+    rare = set(_RARE).issuperset(where.statuses) if where.statuses else where.worker is not None
+    narrow = rare or where.names is not None or (where.signature is not None and where.live is True)
+    conditions = ["+kind = ?" if narrow else "kind = ?"]
     values: list[Any] = [where.kind]
     for column in ("task", "signature", "root", "cause", "worker"):
         value = getattr(where, column)
         if value is not None:
             conditions.append(f"{column} = ?")
             values.append(value)
-    if where.statuses:
-        conditions.append(f"status IN ({', '.join('?' * len(where.statuses))})")
-        values.extend(where.statuses)
-    elif where.worker is not None:
-        conditions.append("status = 'running'")  # as `index_of` has it, and as the index by status asks for
+    if rare:
+        conditions.append(_HOLDS_RARE)
+    statuses = where.statuses or (("running",) if where.worker is not None else ())  # as `index_of` has it
+    if statuses:
+        conditions.append(f"status IN ({', '.join('?' * len(statuses))})")
+        values.extend(statuses)
     if where.live is not None:
         conditions.append(f"live = {int(where.live)}")
     if where.names is not None:

@@ -12,6 +12,7 @@ from queue import Empty, SimpleQueue
 from sqlite3 import Connection
 from typing import Any, Generic, TypeVar
 
+from mageflow.errors import StoreUnavailableError
 from mageflow.stores.sqlite.connection import Durability, connect
 from mageflow.stores.sqlite.faults import translated
 from mageflow.stores.watching import Rings
@@ -98,6 +99,7 @@ class Thread(Generic[W]):
         self._durability: Durability = durability
         self._handle = handle
         self._queue: SimpleQueue[Item[W] | None] = SimpleQueue()
+        self._over = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
@@ -106,6 +108,8 @@ class Thread(Generic[W]):
         loop = asyncio.get_running_loop()
         future: Future[Any] = loop.create_future()
         self._queue.put(Item(wish, loop, future))
+        if self._over:  # closed by another thread between the caller's look at the store and here
+            self._refuse()
         return await future
 
     def tell(self, wish: W) -> None:
@@ -132,6 +136,20 @@ class Thread(Generic[W]):
         finally:
             if connection is not None:
                 connection.close()
+            self._over = True
+            self._refuse()
+
+    def _refuse(self) -> None:
+        """Nobody may wait for a thread that is gone."""
+        answers = Answers(self._path)
+        while True:
+            try:
+                item = self._queue.get_nowait()
+            except Empty:
+                break
+            if item is not None:
+                answers.fail(item, StoreUnavailableError(f"{self._path}: the store was closed meanwhile; ask again"))
+        answers.send()
 
     def _answer(self, connection: Connection | None, batch: list[Item[W]]) -> Connection | None:
         answers = Answers(self._path)

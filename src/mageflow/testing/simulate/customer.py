@@ -201,7 +201,8 @@ class Customer:
             if signature.control is not Control.NONE:
                 await self._kernel.control_signature(key, Control.NONE)
         for run in list(self._ledger.runs.values()):
-            if run.control in (Control.SUSPEND, Control.INTERRUPT):
+            forgotten = run.status is RunStatus.SUSPENDED and run.signature not in self._ledger.signatures
+            if forgotten or run.control in (Control.SUSPEND, Control.INTERRUPT):
                 await self._kernel.control_run(run.key, Control.NONE)
 
 

@@ -117,6 +117,7 @@ class FaultyStore:
             self._ledger.beat(worker)
             return beats
 
+        self._ledger.try_beat(worker)
         return await self._call("beat", act)
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:

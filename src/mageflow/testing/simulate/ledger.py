@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from mageflow.core.decision import Decision
+from mageflow.core.events import ClaimReply, Verdict
 from mageflow.core.ids import callback_id, retry_id
 from mageflow.core.records import (
     Control,
@@ -69,8 +70,13 @@ class Ledger:
         self._caused: dict[str, list[str]] = {}
         self._beats: dict[str, float] = {}
         self._lapsed: set[str] = set()
+        self._tries: dict[str, float] = {}
 
     # Workers
+
+    def try_beat(self, worker: str) -> None:
+        """A worker is about to beat."""
+        self._tries[worker] = self._among.loop.time()
 
     def beat(self, worker: str) -> None:
         """A worker beat: if that took longer than the lease, it counts as dead from then on."""
@@ -112,6 +118,10 @@ class Ledger:
                 self._check_new(after)
         for before, after in runs:
             self._check_run(process, before, after)
+        claimed = decision.reply
+        if isinstance(claimed, ClaimReply) and claimed.verdict is Verdict.CLAIMED and claimed.run is not None:
+            bound = claimed.signature.kwargs if claimed.signature is not None else {}
+            self._claims[claimed.run.key, claimed.run.attempt] = (claimed.run.worker or "", bound)
         for key in decision.settled:
             run = self.runs.get(key)
             if run is not None:
@@ -167,9 +177,7 @@ class Ledger:
             fields = ("status", "result", "failure", "message", "ended_at", "attempt", "failures")
             changed = [field for field in fields if getattr(before, field) != getattr(after, field)]
             self._hold(not changed, "a terminal state stays", f"{name}: {', '.join(changed)} changed")
-        self._hold(
-            before.message is None or before.message == after.message, "a message stays as it was frozen", name
-        )
+        self._hold(before.message is None or before.message == after.message, "a message stays as it was frozen", name)
 
     def _check_claim(self, process: Process, before: RunRecord, after: RunRecord) -> None:
         name = self._name(after.key)
@@ -189,8 +197,6 @@ class Ledger:
         self._hold(control is Control.NONE, "a claim obeys the controls of the lineage", f"{name}: {control}")
         owner = self.workers.get(after.worker or "", process)
         self._hold(owner is process, "a worker claims for itself", f"{name}: {process.name} for {owner.name}")
-        signature = self.signatures.get(after.signature)
-        self._claims[after.key, after.attempt] = (after.worker or "", signature.kwargs if signature else {})
 
     def _check_loss(self, process: Process, before: RunRecord, after: RunRecord) -> None:
         self._history.counts["taken back"] += 1
@@ -198,6 +204,16 @@ class Ledger:
             not self.is_sound(before.worker),
             "a run is only taken from a worker that is dead, frozen, cut off or gone",
             f"{process.name} took {self._name(after.key)} from {self._name(before.worker or '')}",
+        )
+        holder = self.workers.get(before.worker or "")
+        body = self.bodies.get((after.key, before.attempt))
+        if holder is None or body is None or body.over or not holder.alive or holder.frozen:
+            return
+        since = self._among.loop.time() - max(holder.thawed_at, self._tries.get(before.worker or "", 0.0))
+        self._hold(
+            since <= self._lease,
+            "a worker beats as long as a body of it executes",
+            f"{holder.name} has not tried for {since:.2f} s, and {self._name(after.key)} was taken from it",
         )
 
     def _check_end(self, process: Process, before: RunRecord, after: RunRecord) -> None:
@@ -321,7 +337,9 @@ class Ledger:
                 self._hold(False, "two bodies of a run never execute at once", f"{name}, and in {other.process.name}")
         self.bodies[run_id, attempt] = body
         held = run.status is RunStatus.RUNNING and (run.worker, run.attempt) == (worker, attempt)
-        self._hold(held or not self.is_sound(worker), "a body begins only while its run is held", f"{name}: {run.status}")
+        self._hold(
+            held or not self.is_sound(worker), "a body begins only while its run is held", f"{name}: {run.status}"
+        )
         self._check_message(name, run, message, bound)
         return body
 
@@ -356,8 +374,12 @@ class Ledger:
         run = self.runs.get(run_id)
         self._history.counts[f"reported {delivered.reported.value}"] += 1
         if run is not None and delivered.reported in (Reported.SUCCEEDED, Reported.ENDED):
-            told = run.status is RunStatus.SUCCEEDED or (run.status.is_terminal and delivered.reported is Reported.ENDED)
-            self._hold(told, "an engine hears the truth", f"{self._name(run_id)} is {run.status}, told {delivered.reported}")
+            told = run.status is RunStatus.SUCCEEDED or (
+                run.status.is_terminal and delivered.reported is Reported.ENDED
+            )
+            self._hold(
+                told, "an engine hears the truth", f"{self._name(run_id)} is {run.status}, told {delivered.reported}"
+            )
 
     # The end
 

@@ -22,8 +22,10 @@ class Process:
     def __init__(self, name: str, among: Processes) -> None:
         self.name = name
         self.alive = True
+        self.serving = False
         self.leaving = False
         self.cut_until = 0.0
+        self.thawed_at = 0.0
         self.tasks: dict[asyncio.Task[Any], None] = {}
         self._among = among
         self._thaw: asyncio.Event | None = None
@@ -95,6 +97,7 @@ class Process:
     def thaw(self) -> None:
         if self._thaw is not None:
             thaw, self._thaw = self._thaw, None
+            self.thawed_at = self._among.loop.time()
             thaw.set()
             self._among.history.tell(self.name, "thaws")
 
@@ -106,9 +109,7 @@ class Processes:
     an empty context.
     """
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, rng: random.Random, faults: Faults, history: History
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, rng: random.Random, faults: Faults, history: History) -> None:
         self.loop = loop
         self.rng = rng
         self.faults = faults

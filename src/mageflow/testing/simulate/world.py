@@ -113,6 +113,7 @@ class _World:
         self.failed: Counter[str] = Counter()
         self.orders = Orders()
         self.workers: dict[Process, Worker] = {}
+        self.customers: dict[Process, asyncio.Task[None]] = {}
         self.patience = Patience(lease=_LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
         loop.set_exception_handler(lambda _, context: None)  # what breaks is seen when its task ends
 
@@ -185,6 +186,7 @@ class _World:
     async def _begin(self, process: Process, worker: Worker) -> None:
         try:
             await worker.start()
+            process.serving = True
         except MageflowError:
             process.die("before it began")
 
@@ -192,7 +194,7 @@ class _World:
         process = self.among.start(f"customer{len(self.among.all)}")
         kernel = self._kernel(process, list(TASKS))
         customer = Customer(kernel, process, self.ledger, self.history, self.rng, self.orders)
-        process.spawn(customer.shop(until, self.rng.choice((0.1, 0.4))))
+        self.customers[process] = process.spawn(customer.shop(until, self.rng.choice((0.1, 0.4))))
 
     async def _leave(self, process: Process, worker: Worker, *, drain: bool) -> None:
         process.leaving = True
@@ -210,15 +212,15 @@ class _World:
     def _trouble(self, until: float) -> None:
         rng = self.rng
         working = [process for process in self.among.living() if process in self.workers and not process.leaving]
-        if not any(process not in self.workers for process in self.among.living()):
+        if not any(process.alive for process in self.customers):
             self._start_customer(until)
         if len(working) < 2:
             self._start_worker()
             return
         process = rng.choice(self.among.living())
-        what = rng.choices(
-            ("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (4, 4, 3, 3, 2, 0.3, 2)
-        )[0]
+        what = rng.choices(("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (4, 4, 3, 3, 2, 0.3, 2))[
+            0
+        ]
         if what == "kill":
             process.die("killed")
         elif what == "freeze":
@@ -228,7 +230,7 @@ class _World:
             seconds = rng.choice((1.0, 3.0, 12.0, 40.0)) * rng.random()
             process.cut_until = self.loop.time() + seconds
             self.history.count(process.name, "cut off", f"for {seconds:.2f} s")
-        elif what == "leave" and process in working:
+        elif what == "leave" and process in working and process.serving:
             process.spawn(self._leave(process, self.workers[process], drain=False))
         elif what == "deploy" and len(working) < 4:
             self._start_worker()
@@ -245,12 +247,16 @@ class _World:
         )
         for _ in range(2):
             self._start_worker(knows_all=True)
+        while any(not task.done() for task in self.customers.values()):
+            await asyncio.sleep(1.0)
         begun = self.loop.time()
         await process.spawn(customer.let_go())
         while open_ends := self.ledger.open():
             if self.loop.time() - begun > _PATIENCE_IN_CALM:
                 shown = "\n".join(open_ends[:20])
-                self.history.fail("all ends in the end", f"{len(open_ends)} did not within {_PATIENCE_IN_CALM:.0f} s:\n{shown}")
+                self.history.fail(
+                    "all ends in the end", f"{len(open_ends)} did not within {_PATIENCE_IN_CALM:.0f} s:\n{shown}"
+                )
                 return
             await asyncio.sleep(1.0)
         await self._part()
@@ -261,7 +267,7 @@ class _World:
         leaving = [
             process.spawn(self._leave(process, worker, drain=drains))
             for process, worker in self.workers.items()
-            if process.alive
+            if process.alive and process.serving and not process.leaving
         ]
         if leaving:
             _, late = await asyncio.wait(leaving, timeout=60.0)

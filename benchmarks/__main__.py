@@ -1,0 +1,89 @@
+"""`make bench`: each figure beside its target and the machine's own limit, measured in the same run."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+from benchmarks import flows, limits
+
+TARGETS = {"hop_ms": 0.35, "runs_per_s": 5_000.0, "import_s": 0.2}
+
+
+def measure(sizes: list[int], repeats: int) -> dict[str, Any]:
+    """Take all figures; times are medians."""
+    found: dict[str, Any] = {"python": platform.python_version(), "machine": platform.machine()}
+    with tempfile.TemporaryDirectory(prefix="mageflow-bench-") as name:
+        folder = Path(name)
+        found["sqlite_commits_per_s"] = limits.sqlite_commits(folder, full=False)
+        found["sqlite_full_commits_per_s"] = limits.sqlite_commits(folder, full=True)
+        found["loop_tasks_per_s"] = asyncio.run(limits.tasks())
+        found["import_pydantic_s"] = flows.import_time("pydantic.main, pydantic.type_adapter")
+        found["import_s"] = flows.import_time("mageflow")
+        hops = asyncio.run(flows.hop(folder / "hop.db", repeats=repeats))
+        found["hop_ms"], found["hop_all_ms"] = median(hops), hops
+        found["hop_memory_ms"] = median(asyncio.run(flows.hop("memory://", repeats=repeats)))
+        runs: dict[int, dict[str, float]] = {}
+        for size in sizes:
+            rounds = repeats if size <= 10_000 else 1
+            pairs = [asyncio.run(flows.runs(folder / f"runs-{size}-{place}.db", size)) for place in range(rounds)]
+            runs[size] = {
+                "starts_per_s": median(pair[0] for pair in pairs),
+                "runs_per_s": median(pair[1] for pair in pairs),
+            }
+    found["runs"] = runs
+    found["runs_per_s"] = runs[10_000 if 10_000 in runs else sizes[0]]["runs_per_s"]
+    return found
+
+
+def show(found: dict[str, Any]) -> None:
+    """Print the figures for people."""
+    limit = "the machine's limit"
+    rows = [
+        ("SQLite commits a second, one row each", f"{found['sqlite_commits_per_s']:,.0f}", limit),
+        ("the same with synchronous=FULL", f"{found['sqlite_full_commits_per_s']:,.0f}", limit),
+        ("event loop tasks a second", f"{found['loop_tasks_per_s']:,.0f}", limit),
+        ("import pydantic's models, s", f"{found['import_pydantic_s']:.3f}", "pydantic's share"),
+        ("import mageflow, s", f"{found['import_s']:.3f}", _verdict(found, "import_s", False)),
+        ("hop to a success callback, ms", f"{found['hop_ms']:.3f}", _verdict(found, "hop_ms", False)),
+        ("the same in memory, ms", f"{found['hop_memory_ms']:.3f}", ""),
+        ("runs a second, in one process", f"{found['runs_per_s']:,.0f}", _verdict(found, "runs_per_s", True)),
+    ]
+    for size, pair in found["runs"].items():
+        started = f"started alone: {pair['starts_per_s']:,.0f} a second"
+        rows.append((f"us a run, of {size:,}", f"{1e6 / pair['runs_per_s']:.0f}", started))
+    print(f"Python {found['python']}, {found['machine']}; medians; bodies do nothing; synchronous=NORMAL\n")
+    for what, figure, remark in rows:
+        print(f"  {what:<40}{figure:>10}   {remark}".rstrip())
+
+
+def _verdict(found: dict[str, Any], name: str, more: bool) -> str:
+    target = TARGETS[name]
+    met = found[name] >= target if more else found[name] <= target
+    return f"target {'at least' if more else 'at most'} {target:g}: {'met' if met else 'MISSED'}"
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(prog="make bench BENCH_ARGS=...", description=__doc__)
+    parser.add_argument("--sizes", default="1000,10000,100000", help="how many runs, comma-separated")
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--json", action="store_true", help="print the figures for programs")
+    given = parser.parse_args()
+    found = measure([int(size) for size in given.sizes.split(",")], given.repeats)
+    if given.json:
+        json.dump(found, sys.stdout, indent=2)
+        print()
+    else:
+        show(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,40 @@
+"""The command line as a user meets it: a process, its output, its exit code."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+MAGEFLOW = [sys.executable, "-m", "mageflow.cli"]
+
+
+def environment(**variables: str) -> dict[str, str]:
+    """Give the environment of a process: ours, without what would colour or fold its output."""
+    left_out = {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"}
+    kept = {name: value for name, value in os.environ.items() if name not in left_out}
+    return kept | {"PYTHONIOENCODING": "utf-8", **variables}
+
+
+def mageflow(*arguments: str, cwd: Path | None = None, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run the command with its output in pipes, and wait for it."""
+    return subprocess.run(
+        [*MAGEFLOW, *arguments],
+        cwd=cwd,
+        env=environment(**variables),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+
+
+def refusal(done: subprocess.CompletedProcess[str]) -> str:
+    """Give the one line that a refused command says, and hold that it says nothing else."""
+    assert done.returncode == 1, f"exit code {done.returncode}\n{done.stdout}\n{done.stderr}"
+    assert done.stdout == ""
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, f"one line was to be said, not:\n{done.stderr}"
+    assert lines[0].startswith("mageflow: ")
+    return lines[0]
