@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -17,7 +18,7 @@ from mageflow.ports.store import Filter, Page
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.messages import failure_fields, outcome_fields
 from mageflow.runtime.shapes import load_result
-from mageflow.runtime.waiting import wait_ended, wait_settled
+from mageflow.runtime.waiting import changes, wait_ended, wait_settled
 
 __all__ = ["RunHandle", "RunPage"]
 
@@ -141,6 +142,17 @@ class RunHandle(Generic[R]):
         if task is None:
             return msgspec.json.decode(ended.result)
         return load_result(bytes(ended.result), task.body.returns)
+
+    async def events(self) -> AsyncGenerator[RunInfo]:
+        """Give the run as it is now, and again after each change that is seen, until it has ended.
+
+        Changes that follow each other at once may be seen as one; the last one that is given is the end.
+
+        Raises:
+            RunNotFoundError: the run has expired.
+        """
+        async for record in changes(self._kernel.store, self.id):
+            yield _info(record, await self._kernel.store.now())
 
     async def settled(self, timeout: float | None = None) -> None:
         """Wait until this run and all that it caused have ended: its callbacks, their callbacks, and so on.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
@@ -129,7 +129,7 @@ class CallbackList(Sequence[str]):
         return repr(list(self._keys))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, list | tuple | CallbackList) and self._keys == tuple(other)
+        return isinstance(other, list | tuple | CallbackList) and self._keys == tuple(cast("Sequence[Any]", other))
 
     def __hash__(self) -> int:
         return hash((self._held.record.key, self._slot))

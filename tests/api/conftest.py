@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 import mageflow
-from mageflow import Mageflow, MageflowConfig
+from mageflow import Mageflow, MageflowConfig, RunHandle, RunStatus
 
 Sign = Callable[..., Awaitable[Any]]
 
@@ -29,6 +30,15 @@ async def mage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[
 @pytest.fixture(params=["client", "module"])
 def sign(request: pytest.FixtureRequest, mage: Mageflow) -> Sign:
     return mage.sign if request.param == "client" else mageflow.sign
+
+
+async def until_status(handle: RunHandle[Any], status: RunStatus) -> None:
+    """Wait until a run has a status."""
+    async with asyncio.timeout(20):
+        async for seen in handle.events():
+            if seen.status is status:
+                return
+    raise AssertionError(f"the run ended without having been {status}")
 
 
 async def work(client: Mageflow) -> None:

@@ -339,4 +339,4 @@ async def test_many_flows_started_at_once_each_fire_their_callback_once(mage: Ma
     flow = await mage.sign(give, success_callbacks=[count])
     async with mage.worker(concurrency=20):
         await asyncio.gather(*(flow.start({"number": number}) for number in range(500)))
-    assert counts == {number: 1 for number in range(500)}
+    assert counts == dict.fromkeys(range(500), 1)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from mageflow import Mageflow, MageflowError, RunCancelledError, RunHandle, RunOptions, RunStatus, current_run
-from tests.api.conftest import Sign, work
+from mageflow import Mageflow, MageflowError, RunCancelledError, RunOptions, RunStatus, current_run
+from tests.api.conftest import Sign, until_status, work
 
 
 class Gate:
@@ -37,19 +36,6 @@ def gate(mage: Mageflow) -> Gate:
         return await gate.pass_through()
 
     return gate
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition that other tasks of this loop bring about."""
-    async with asyncio.timeout(10):
-        while not condition():
-            await asyncio.sleep(0)
-
-
-async def until_status(handle: RunHandle[Any], *statuses: RunStatus) -> None:
-    async with asyncio.timeout(10):
-        while await handle.status() not in statuses:
-            await asyncio.sleep(0)
 
 
 async def test_a_suspended_run_is_held_until_it_is_resumed(mage: Mageflow, sign: Sign) -> None:

@@ -114,7 +114,7 @@ async def test_messages_may_be_dataclasses_typed_dicts_dicts_or_nothing(mage: Ma
         return int(msg["x"])
 
     @mage.task
-    async def unannotated(msg) -> Any:  # type: ignore[no-untyped-def] # pyright: ignore
+    async def unannotated(msg) -> Any:  # type: ignore[no-untyped-def] # pyright: ignore[reportUnknownParameterType, reportMissingParameterType]
         assert isinstance(msg, ContextMessage)
         return (msg.context, msg.model_extra)
 

@@ -274,10 +274,9 @@ async def test_the_store_remembers_the_names_that_processes_registered(tmp_path:
     @here.task
     async def near_by() -> None: ...
 
-    async with there, here:
-        async with there.worker():
-            signature = await here.sign("far-away")
-            assert await signature.run() == "from there"
+    async with there, here, there.worker():
+        signature = await here.sign("far-away")
+        assert await signature.run() == "from there"
 
 
 @pytest.mark.parametrize(

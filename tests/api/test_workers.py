@@ -28,7 +28,7 @@ from mageflow import (
 )
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import ManualClock
-from tests.api.conftest import Sign, work
+from tests.api.conftest import Sign, until_status, work
 
 
 async def test_leaving_a_worker_normally_runs_all_that_is_due(mage: Mageflow) -> None:
@@ -62,10 +62,14 @@ async def test_leaving_a_worker_by_an_exception_hands_back_what_runs(
 
     handle = await (await sign(endless)).start()
     queued = await (await sign(endless)).start()
-    with pytest.raises(RuntimeError, match="the program fails"):
+
+    async def program() -> None:
         async with mage.worker(grace=0.0, concurrency=1):
             await entered.wait()
             raise RuntimeError("the program fails")
+
+    with pytest.raises(RuntimeError, match="the program fails"):
+        await program()
     assert await handle.status() is await queued.status() is RunStatus.QUEUED
     await work(mage)
     assert await handle.result() == "second time"
@@ -151,6 +155,21 @@ async def test_settled_waits_for_all_that_a_run_caused(mage: Mageflow, sign: Sig
         await one.settled(timeout=20)
 
 
+async def test_the_events_of_a_run_end_with_its_end(mage: Mageflow, sign: Sign) -> None:
+    @mage.task(retries=1)
+    async def flaky() -> int:
+        if current_run().attempt == 1:
+            raise RuntimeError
+        return 5
+
+    handle = await (await sign(flaky)).start()
+    async with mage.worker():
+        seen = [info async for info in handle.events()]
+    assert seen[0].status in (RunStatus.QUEUED, RunStatus.RUNNING)
+    assert (seen[-1].status, seen[-1].result, seen[-1].attempts) == (RunStatus.SUCCEEDED, 5, 2)
+    assert [info.status async for info in handle.events()] == [RunStatus.SUCCEEDED]
+
+
 async def test_waiting_for_a_result_ends_with_the_timeout(mage: Mageflow, sign: Sign) -> None:
     @mage.task
     async def noop() -> None: ...
@@ -203,9 +222,8 @@ async def test_a_run_of_a_task_that_no_worker_knows_waits_and_is_said(
     with pytest.warns(UnknownTaskWarning):
         handle = await (await client.sign("brand_new")).start()
     async with client, old, new:
-        async with old.worker(drain=False), asyncio.timeout(10):
-            while await handle.status() is not RunStatus.UNROUTABLE:
-                await asyncio.sleep(0)
+        async with old.worker(drain=False):
+            await until_status(handle, RunStatus.UNROUTABLE)
         assert "no live worker knows the task 'brand_new'" in caplog.text
         async with new.worker():
             assert await handle.result(timeout=10) == "found"
@@ -225,9 +243,8 @@ async def test_a_run_whose_task_stays_unknown_fails_and_its_error_callbacks_fire
     with pytest.warns(UnknownTaskWarning):
         signature = await client.sign("never-there", x=1, error_callbacks=["tell"])
     handle = await signature.start({"y": 2})
-    async with worker.worker(), asyncio.timeout(20):
-        while await handle.status() is not RunStatus.UNROUTABLE:
-            await asyncio.sleep(0)
+    async with worker.worker():
+        await until_status(handle, RunStatus.UNROUTABLE)
         clock.advance(3601)
         with pytest.raises(RunFailedError, match="no worker knew the task 'never-there'"):
             await handle.result()

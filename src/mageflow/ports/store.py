@@ -61,7 +61,7 @@ class Claims(Struct, frozen=True):
     replies: tuple[ClaimReply, ...]
     """A reply for every row that was looked at; those that are `CLAIMED` are the caller's now."""
     next_due: float | None
-    """When the next row of these routes is due, if none is now (seconds since the epoch)."""
+    """When the next row of these routes is due (seconds since the epoch); now, where the limit cut the pull short."""
 
 
 Ring = Callable[[Record | None], None]
@@ -117,7 +117,7 @@ class Store(Protocol):
 
         That is `redeliver_after` seconds from now, doubling with each delivery up to an hour. A row that was given
         before is given again only if one of its route that was given later has been removed since, or if no row of its
-        route was removed for its whole wait: a backlog alone redelivers nothing. The order is as in `claim`.
+        route was removed for its whole wait (of those that were given): a backlog alone redelivers nothing. The order is as in `claim`.
         The returned rows count the delivery that is to be made now.
         """
         ...

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from typing import TypeVar
 
 from mageflow.core.records import Record, RunRecord
 from mageflow.errors import RunNotFoundError
 from mageflow.ports.store import Filter, Ring, Store
 
-__all__ = ["wait_ended", "wait_settled"]
+__all__ = ["changes", "wait_ended", "wait_settled"]
 
 T = TypeVar("T")
 
@@ -19,36 +19,82 @@ _SLOWEST_LOOK = 0.25
 """Seconds between two looks at the store, where no ring came: changes of other processes may ring nothing."""
 
 
+class _Rung:
+    """Waits for the next ring, or for the time of the next look; looks come less and less often."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+        self._latest: Record | None = None
+        self._pause = _FIRST_LOOK
+
+    def ring(self, record: Record | None) -> None:
+        self._latest = record
+        self._event.set()
+
+    async def wait(self) -> Record | None:
+        """Give the record that the ring brought, if it brought one."""
+        alarm = asyncio.get_running_loop().call_later(self._pause, self._event.set)
+        await self._event.wait()
+        alarm.cancel()
+        self._event.clear()
+        self._pause = min(self._pause * 2, _SLOWEST_LOOK)
+        record, self._latest = self._latest, None
+        return record
+
+
 async def _until(
     look: Callable[[Record | None], Awaitable[T | None]],
     subscribe: Callable[[Ring], Callable[[], None]],
     timeout: float | None,
 ) -> T:
     """Look, and look again at every ring, until `look` finds something."""
-    loop = asyncio.get_running_loop()
-    rung = asyncio.Event()
-    latest: list[Record | None] = [None]
-
-    def ring(record: Record | None) -> None:
-        latest[0] = record
-        rung.set()
-
-    unwatch = subscribe(ring)
-    pause = _FIRST_LOOK
+    rung = _Rung()
+    unwatch = subscribe(rung.ring)
     try:
         async with asyncio.timeout(timeout):
-            while True:
-                record, latest[0] = latest[0], None
-                found = await look(record)
-                if found is not None:
-                    return found
-                alarm = loop.call_later(pause, rung.set)
-                await rung.wait()
-                alarm.cancel()
-                rung.clear()
-                pause = min(pause * 2, _SLOWEST_LOOK)
+            record: Record | None = None
+            while (found := await look(record)) is None:
+                record = await rung.wait()
+            return found
     finally:
         unwatch()
+
+
+async def changes(store: Store, run_id: str) -> AsyncGenerator[RunRecord]:
+    """Give a run as it is, and again after each change that is seen, until it is terminal.
+
+    Changes that follow each other at once may be seen as one.
+
+    Raises:
+        RunNotFoundError: if the store does not have the run.
+    """
+    rung = _Rung()
+    unwatch = store.watch((run_id,), rung.ring)
+    try:
+        seen = 0
+        record: Record | None = None
+        while True:
+            run = await _read(store, run_id, record)
+            if run.rev != seen:
+                seen = run.rev
+                yield run
+            if run.status.is_terminal:
+                return
+            record = await rung.wait()
+    finally:
+        unwatch()
+
+
+async def _read(store: Store, run_id: str, record: Record | None) -> RunRecord:
+    """Give the run: the record that a ring brought, else what the store has."""
+    if record is None:
+        record = (await store.load((run_id,)))[run_id]
+    if not isinstance(record, RunRecord):
+        raise RunNotFoundError(
+            f"no run {run_id!r} is in {store.location}: it has expired, or it was started on another store",
+            run_id=run_id,
+        )
+    return record
 
 
 async def wait_ended(store: Store, run_id: str, timeout: float | None) -> RunRecord:
@@ -60,14 +106,8 @@ async def wait_ended(store: Store, run_id: str, timeout: float | None) -> RunRec
     """
 
     async def look(record: Record | None) -> RunRecord | None:
-        if record is None:
-            record = (await store.load((run_id,)))[run_id]
-        if not isinstance(record, RunRecord):
-            raise RunNotFoundError(
-                f"no run {run_id!r} is in {store.location}: it has expired, or it was started on another store",
-                run_id=run_id,
-            )
-        return record if record.status.is_terminal else None
+        run = await _read(store, run_id, record)
+        return run if run.status.is_terminal else None
 
     return await _until(look, lambda ring: store.watch((run_id,), ring), timeout)
 

@@ -79,6 +79,7 @@ class Worker:
         self._recovery: Recovery | None = None
         self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
+        self._beating: asyncio.Task[None] | None = None
         self._busy = 0
         self._entered = 0
         self._quiet = asyncio.Event()
@@ -97,11 +98,11 @@ class Worker:
     async def start(self) -> None:
         """Make the worker known and begin to serve."""
         await self._arrive()
+        self._beating = asyncio.create_task(self._every(self._settings.beat, self._beat), name="mageflow-beat")
         self._loops = [
             asyncio.create_task(
                 self._engine.serve(self, concurrency=self._settings.concurrency), name="mageflow-serve"
             ),
-            asyncio.create_task(self._every(self._settings.beat, self._beat), name="mageflow-beat"),
             asyncio.create_task(
                 self._every(self._settings.patience.lease, self._find_orphans), name="mageflow-orphans"
             ),
@@ -140,15 +141,15 @@ class Worker:
         if drain:
             await self._drain()
         self._closing = True
-        for loop in self._loops:
-            loop.cancel()
-        await asyncio.gather(*self._loops, return_exceptions=True)
+        await _cancel(self._loops)
         self._loops = []
         if not await self._wait_quiet(self._settings.grace):
             for attempt in list(self._executor.attempts.values()):
                 attempt.stop(StopReason.LEAVING)
             await self._wait_quiet(self._settings.grace)
         self._executor.close()
+        if self._beating is not None:  # it went on until here: a worker whose bodies still run must not seem dead
+            await _cancel([self._beating])
         if self._recovery is not None:
             await self._recovery.leave()
 
@@ -345,6 +346,12 @@ class Worker:
         removed = _BATCH
         while removed:
             removed = await self._tx.store.purge(_BATCH)
+
+
+async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _nothing() -> None:
