@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -475,3 +476,63 @@ async def test_a_body_that_raises_what_it_should_not_still_leaves_a_failed_run(
         "CancelledError",
         "Unprintable",
     ]
+
+
+async def test_a_task_that_is_registered_while_the_worker_runs_is_executed(mage: Mageflow) -> None:
+    @mage.task
+    async def early() -> None: ...
+
+    async with mage.worker():
+        await (await mage.sign(early)).run()
+
+        @mage.task
+        async def late() -> str:
+            return "late"
+
+        assert await (await mage.sign(late)).run() == "late"
+
+
+async def test_the_runs_of_a_process_that_is_gone_are_taken_back_at_once(tmp_path: Path) -> None:
+    program = """
+import asyncio, os
+from mageflow import Mageflow
+mage = Mageflow(store="crash.db")
+
+@mage.task
+async def crash_once() -> str:
+    os._exit(9)
+
+async def main() -> None:
+    await (await mage.sign(crash_once)).start()
+    async with mage.worker():
+        pass
+
+asyncio.run(main())
+"""
+    process = await asyncio.create_subprocess_exec(sys.executable, "-c", program, cwd=tmp_path)
+    assert await process.wait() == 9
+    mage = Mageflow(store=tmp_path / "crash.db", config=MageflowConfig(lease=3600))
+
+    @mage.task
+    async def crash_once() -> str:
+        return "survived"
+
+    async with mage:
+        (handle,) = await mage.find_runs()
+        assert handle.seen.status is RunStatus.RUNNING
+        async with mage.worker():
+            assert await handle.result(timeout=20) == "survived"
+        assert (await handle.info()).attempts == 2
+
+
+async def test_a_plain_wrapper_around_an_async_function_is_a_body_too(mage: Mageflow, sign: Sign) -> None:
+    async def inner() -> str:
+        await asyncio.sleep(0)
+        return "awaited"
+
+    def wrapper() -> Any:
+        return inner()
+
+    mage.task(wrapper)
+    async with mage.worker():
+        assert await (await sign("wrapper")).run() == "awaited"

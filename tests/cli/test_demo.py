@@ -114,7 +114,7 @@ def test_into_a_pipe_it_says_what_it_found_in_plain_text(folder: Path, tmp_path:
 def test_the_command_at_its_end_shows_a_run(folder: Path, tmp_path: Path) -> None:
     said = mageflow("demo", str(folder), cwd=tmp_path).stdout
     program, *arguments = shlex.split(said.splitlines()[-1])
-    assert [program, *arguments[:2]] == ["python", "-m", "mageflow.cli"]
+    assert [program, *arguments[:2]] == MAGEFLOW
     shown = mageflow(*arguments[2:], cwd=tmp_path)
     assert shown.returncode == 0, shown.stderr
     assert "examine_file  failed" in shown.stdout

@@ -31,7 +31,7 @@ def test_a_run_that_succeeded(kept: Kept) -> None:
 
 def test_a_run_that_failed_shows_why_and_what_it_caused(kept: Kept) -> None:
     shown = mageflow("show", kept.bad, "--store", kept.store).stdout
-    assert "attempts  2, with 1 retries allowed" in shown
+    assert "attempts  2 (1 retry allowed)" in shown
     assert "failure\n  ZeroDivisionError: integer division or modulo by zero\n" in shown
     assert "  Traceback (most recent call last):" in shown
     assert 'in process_order\n      return f"receipt {100 // order.order_id}"' in shown

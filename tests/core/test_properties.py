@@ -207,10 +207,9 @@ def check_obeyed(world: World) -> None:
     """Where no continuation is left, every run does what was asked of it, of its cause and of its root."""
     for run in world.runs():
         above = [world.run(key) for key in (run.cause, run.root) if key is not None]
-        if any(each.status is RunStatus.CANCELLED for each in causes(world, run)):
-            above = []  # it is there to hear of the cancel
-        if run.key in {retry_id(each.key) for each in world.runs()}:
-            above = []
+        retries = {retry_id(each.key) for each in world.runs()}
+        if any(each.status is RunStatus.CANCELLED or each.key in retries for each in (run, *causes(world, run))):
+            above = []  # it is there to hear of a cancel, or was asked for in spite of one
         asked = max((each.control for each in (run, *above)), key=lambda control: control.rank)
         if asked is not Control.NONE:
             assert run.status not in WAITING, f"{run.key} is {run.status} in spite of {asked}"

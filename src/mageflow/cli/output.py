@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import shutil
 import sys
 from datetime import datetime
@@ -93,12 +94,14 @@ def invocation() -> str:
     """Give the words that call this program again from where the user is."""
     called = Path(sys.argv[0])
     if called.name != "mageflow":
-        return "python -m mageflow.cli"
+        return f"{_from_here(Path(sys.executable))} -m mageflow.cli"
     found = shutil.which("mageflow")
-    if found is not None and Path(found).resolve() == called.resolve():
-        return "mageflow"
+    return "mageflow" if found is not None and Path(found).resolve() == called.resolve() else _from_here(called)
+
+
+def _from_here(path: Path) -> str:
     here = Path.cwd()
-    return str(called.relative_to(here) if called.is_relative_to(here) else called)
+    return shlex.quote(str(path.relative_to(here) if path.is_relative_to(here) else path))
 
 
 def clean(text: str) -> str:

@@ -131,9 +131,8 @@ def _facts(run: RunInfo) -> list[tuple[str, str]]:
     if run.ended_at is not None:
         took = f", after {span(run.started_at, run.ended_at)}" if run.started_at is not None else ""
         facts.append(("ended", clock(run.ended_at) + took))
-    facts.append(
-        ("attempts", f"{run.attempts}, with {run.retries} retries allowed" if run.retries else f"{run.attempts}")
-    )
+    allowed = f" ({run.retries} {'retry' if run.retries == 1 else 'retries'} allowed)" if run.retries else ""
+    facts.append(("attempts", f"{run.attempts}{allowed}"))
     if run.priority != 1:
         facts.append(("priority", str(run.priority)))
     if run.control:

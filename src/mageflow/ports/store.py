@@ -117,7 +117,8 @@ class Store(Protocol):
 
         That is `redeliver_after` seconds from now, doubling with each delivery up to an hour. A row that was given
         before is given again only if one of its route that was given later has been removed since, or if no row of its
-        route was removed for its whole wait (of those that were given): a backlog alone redelivers nothing. The order is as in `claim`.
+        route that had been given was removed for its whole wait: a backlog alone redelivers nothing. The order is as in
+        `claim`.
         The returned rows count the delivery that is to be made now.
         """
         ...

@@ -9,6 +9,7 @@ from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from enum import Enum
+from inspect import isawaitable
 from typing import Any
 
 from msgspec import Raw
@@ -205,11 +206,17 @@ class Executor:
             alarm = loop.call_later(run.options.execution_timeout, attempt.stop, StopReason.TIMEOUT)
         try:
             if not task.body.is_async:
-                return await self._in_thread(attempt, lambda: task.fn(*args, **kwargs))
+                value = await self._in_thread(attempt, lambda: task.fn(*args, **kwargs))
+                if not isawaitable(value):  # else it is a plain wrapper around an async function
+                    return value
+            elif attempt.reason is None:
+                value = task.fn(*args, **kwargs)
+            else:
+                raise asyncio.CancelledError
             attempt.stoppable = True
             if attempt.reason is not None:
-                raise asyncio.CancelledError
-            return await task.fn(*args, **kwargs)
+                attempt.task.cancel()
+            return await value
         finally:
             attempt.stoppable = False
             if alarm is not None:

@@ -32,7 +32,7 @@ def _pid_namespace() -> str:
 
 def is_gone(machine: str, pid: int) -> bool:
     """Whether the process is surely gone: False where that cannot be told from here."""
-    if machine != this_machine() or pid <= 0:
+    if os.name != "posix" or machine != this_machine() or pid <= 0:  # elsewhere a signal 0 is a signal
         return False
     try:
         os.kill(pid, 0)

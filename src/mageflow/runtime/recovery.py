@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from mageflow.core.events import Announce, EndReply, Reroute, Strand, TakeBack, Withdraw
-from mageflow.core.records import RunRecord, TaskRecord, WorkerRecord, task_key
+from mageflow.core.records import RunRecord, TaskRecord, WorkerRecord, replace, task_key
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter
 from mageflow.runtime.process import is_gone
@@ -23,6 +23,8 @@ __all__ = ["Patience", "Recovery"]
 logger = logging.getLogger("mageflow.runtime")
 
 _PAGE = 200
+_ANNOUNCE_EVERY = 24 * 3600.0
+"""Seconds after which the names of the tasks are said again: the store forgets those that nobody says any more."""
 _RUNNING = Filter(statuses=(RunStatus.RUNNING.value,))
 
 
@@ -65,10 +67,14 @@ class Recovery:
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked = float("-inf")
         self._said: set[str] = set()
+        self._others: dict[str, WorkerRecord] = {}
+        self._announced = float("-inf")
 
     async def arrive(self) -> None:
         """Make this worker and its tasks known, and take up what has waited for them."""
-        tasks = tuple(self._registry.names())
+        tasks = self._registry.names()
+        self.me = replace(self.me, tasks=tasks)
+        self._announced = self._monotonic()
         known = tuple(TaskRecord(key=task_key(name), created_at=0.0, route=self.me.routes[0]) for name in tasks)
         records: tuple[WorkerRecord | TaskRecord, ...] = (self.me, *known)
         for begin in range(0, len(records), _PAGE):
@@ -91,10 +97,10 @@ class Recovery:
         begun = self._monotonic()
         beats = await self._tx.store.beat(self.me.key)
         dead = self._dead(beats, begun)
-        if dead or len(beats) != len(self._seen):
-            dead |= await self._gone(beats)
-        for worker in sorted(dead):
+        for worker in sorted(dead | await self._gone(beats)):
             await self._bury(worker)
+        if self._registry.names() != self.me.tasks or begun - self._announced > _ANNOUNCE_EVERY:
+            await self.arrive()
         return self.me.key in beats
 
     def _dead(self, beats: Mapping[str, int], begun: float) -> set[str]:
@@ -121,10 +127,13 @@ class Recovery:
 
     async def _gone(self, beats: Mapping[str, int]) -> set[str]:
         """Give the workers of this machine whose process is no more: there is no need to wait for their lease."""
-        records = (await self._tx.store.load([key for key in beats if key != self.me.key])).values()
-        return {
-            record.key for record in records if isinstance(record, WorkerRecord) and is_gone(record.host, record.pid)
-        }
+        others = [key for key in beats if key != self.me.key]
+        if unread := [key for key in others if key not in self._others]:
+            records = (await self._tx.store.load(unread)).values()
+            read = {record.key: record for record in records if isinstance(record, WorkerRecord)}
+            self._others = {key: record for key, record in (self._others | read).items() if key in beats}
+        known = [self._others[key] for key in others if key in self._others]
+        return {record.key for record in known if is_gone(record.host, record.pid)}
 
     async def _bury(self, worker: str) -> None:
         taken = await self._take_back(worker)

@@ -147,9 +147,18 @@ class Customer:
         key, callback = self._some_signature(), self._some_signature(0)
         if key is None or callback is None or key == callback:
             return
-        await self._kernel.append_callbacks(key, self._rng.choice(list(Slot)), (callback,))
+        slot = self._rng.choice(list(Slot))
+        before = self._callbacks(key, slot)
+        await self._kernel.append_callbacks(key, slot, (callback,))
+        after = self._callbacks(key, slot)
+        if after != (*before, callback):
+            raise self._history.fail("a callback is added once", f"{key}: {before}, then {after}")
         self._orders.depths[key] = max(self._orders.depths[key], 1)
         self._history.count(self._process.name, "append", self._history.name(key))
+
+    def _callbacks(self, key: str, slot: Slot) -> tuple[str, ...]:
+        signature = self._ledger.signatures[key]
+        return {Slot.SUCCESS: signature.on_success, Slot.ERROR: signature.on_error, Slot.DONE: signature.on_done}[slot]
 
     async def _control_run(self) -> None:
         key = self._some_run()

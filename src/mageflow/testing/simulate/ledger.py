@@ -29,6 +29,7 @@ from mageflow.testing.simulate.process import Process, Processes
 __all__ = ["Body", "Ledger", "covers"]
 
 _SOON = 1e-3 + 1e-6
+_GONE = ("SignatureNotFoundError", "RunNotFoundError")
 
 
 @dataclass(slots=True, eq=False)
@@ -242,8 +243,9 @@ class Ledger:
             self._hold(fits, "a result is what the attempt's body returned", shown)
             return
         if failure is None:
+            gone = body is None and after.failure is not None and after.failure.type in _GONE
             self._hold(
-                came_to in ("stopped", "nothing") and after.status is not RunStatus.FAILED,
+                came_to in ("stopped", "nothing") and (gone or after.status is not RunStatus.FAILED),
                 "an attempt counts for nothing only where its body was stopped",
                 shown,
             )
