@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
-from mageflow import RunInfo
+from mageflow import Mageflow, RunInfo, RunOptions
 from tests.cli.conftest import Kept
 from tests.cli.processes import mageflow
 
@@ -65,6 +66,26 @@ def test_that_there_are_more_is_said_beside_the_output(kept: Kept) -> None:
     assert len(done.stdout.splitlines()) == 1 + 3
     assert done.stderr == "There are more: --limit 30 lists up to 30 of them.\n"
     assert mageflow("ls", "--store", kept.store, "--limit", "4").stderr == ""
+
+
+async def test_a_run_that_waits_has_not_started(tmp_path: Path) -> None:
+    async with Mageflow(store=tmp_path / "waiting.db") as mage:
+
+        @mage.task
+        async def wait() -> None:
+            return
+
+        signature = await mage.sign(wait)
+        queued = await signature.start()
+        later = await signature.start(options=RunOptions(delay=3600))
+    lines = mageflow("ls", "--store", "waiting.db", cwd=tmp_path).stdout.splitlines()
+    assert [line.split()[:4] for line in lines[1:]] == [
+        [later.id, "scheduled", "wait", "due"],
+        [queued.id, "queued", "wait", "-"],
+    ]
+    shown = mageflow("show", later.id, "--store", "waiting.db", cwd=tmp_path).stdout
+    assert "\ndue       " in shown
+    assert "\nstarted" not in shown
 
 
 def test_nothing_found_is_no_failure(kept: Kept) -> None:

@@ -161,13 +161,9 @@ def command_exists(name: str, folder: Path) -> bool:
     return run(["-c", "from mageflow.cli import main; main()", name, "--help"], folder).returncode == 0
 
 
-@pytest.mark.skipif(
-    importlib.util.find_spec("mageflow.cli") is None, reason="mageflow.cli does not exist yet"
-)
+@pytest.mark.skipif(importlib.util.find_spec("mageflow.cli") is None, reason="mageflow.cli does not exist yet")
 @pytest.mark.parametrize("block", SHELL, ids=lambda block: block.place)
 def test_mageflow_line_names_a_command(block: Block, tmp_path: Path) -> None:
     for name, *arguments in commands(block):
         if name == "mageflow" and arguments:
-            assert command_exists(arguments[0], tmp_path), (
-                f"{block.place}: no command `mageflow {arguments[0]}`"
-            )
+            assert command_exists(arguments[0], tmp_path), f"{block.place}: no command `mageflow {arguments[0]}`"

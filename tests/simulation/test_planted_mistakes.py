@@ -6,7 +6,7 @@ A planted rule does what somebody might write who forgot the point of the real o
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -14,7 +14,7 @@ import pytest
 from mageflow.core import attempt, lifecycle, runs
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
 from mageflow.core.decision import Decision, Need, Records
-from mageflow.core.events import Claim, End, Sweep, TakeBack
+from mageflow.core.events import Claim, End, Failed, Sweep, TakeBack
 from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, replace
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.runtime import advance
@@ -73,7 +73,7 @@ def the_end_of_a_woken_sleeper_is_accepted(patch: Patch) -> None:
 
 
 def a_retry_forgets_its_row(patch: Patch) -> None:
-    patch.setattr(attempt, "wait", without_rows(attempt.wait, lambda run: run.failures > 0))
+    patch.setattr(attempt, "wait", without_rows(runs.wait, lambda run: run.failures > 0))
 
 
 def error_callbacks_have_no_rows(patch: Patch) -> None:
@@ -83,7 +83,11 @@ def error_callbacks_have_no_rows(patch: Patch) -> None:
 
 def callbacks_have_ids_of_chance(patch: Patch) -> None:
     numbers = itertools.count()
-    patch.setattr(runs, "callback_id", lambda cause, slot, place: f"run_chance{next(numbers)}")
+
+    def callback_id(cause: str, slot: str, place: int) -> str:
+        return f"run_chance{next(numbers)}"
+
+    patch.setattr(runs, "callback_id", callback_id)
 
 
 def a_run_is_taken_back_from_whoever_has_it(patch: Patch) -> None:
@@ -106,7 +110,7 @@ def a_cancel_fires_success_callbacks(patch: Patch) -> None:
 
 
 def a_resume_forgets_the_row(patch: Patch) -> None:
-    patch.setattr(lifecycle, "wait", without_rows(lifecycle.wait, lambda run: run.status in WAITING))
+    patch.setattr(lifecycle, "wait", without_rows(runs.wait, lambda run: run.status in WAITING))
 
 
 def an_early_delivery_is_accepted(patch: Patch) -> None:
@@ -154,7 +158,10 @@ def nothing_is_taken_back(patch: Patch) -> None:
 
 
 def a_worker_is_dead_at_first_sight(patch: Patch) -> None:
-    patch.setattr(Recovery, "_dead", lambda self, beats, begun: set(beats) - {self.me.key})
+    def dead(self: Recovery, beats: Mapping[str, int], begun: float) -> set[str]:
+        return set(beats) - {self.me.key}
+
+    patch.setattr(Recovery, "_dead", dead)
 
 
 def a_row_is_dropped_when_it_is_submitted(patch: Patch) -> None:
@@ -168,7 +175,11 @@ def a_row_is_dropped_when_it_is_submitted(patch: Patch) -> None:
 
 
 def a_sweep_stops_after_its_first_page(patch: Patch) -> None:
-    patch.setattr(advance, "Sweep", lambda **fields: Sweep(**{**fields, "last": True}))
+    def hasty(**fields: Any) -> Sweep:
+        fields["last"] = True
+        return Sweep(**fields)
+
+    patch.setattr(advance, "Sweep", hasty)
 
 
 def a_claim_does_not_look_at_the_lineage(patch: Patch) -> None:
@@ -190,7 +201,9 @@ def an_ended_run_is_claimed_again(patch: Patch) -> None:
 
 def retries_are_counted_by_attempts(patch: Patch) -> None:
     def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
-        return attempt.end(with_run(records, event, failures=event.attempt - 1), event, now, jitter)
+        if isinstance(event.outcome, Failed):
+            records = with_run(records, event, failures=event.attempt - 1)
+        return attempt.end(records, event, now, jitter)
 
     patch.setitem(_RULES, End, end)
 
@@ -200,13 +213,6 @@ def a_claim_without_a_reply_is_forgotten(patch: Patch) -> None:
         return []
 
     patch.setattr(Holding, "find_forgotten", find_forgotten)
-
-
-def the_end_of_a_body_is_not_repeated(patch: Patch) -> None:
-    async def repeat(self: Transactor, keys: Any, step: Any, token: str) -> Decision:
-        return await self.store.transact(keys, step, token=token)
-
-    patch.setattr(Transactor, "_repeat", repeat)
 
 
 MISTAKES = [
@@ -230,7 +236,6 @@ MISTAKES = [
     an_ended_run_is_claimed_again,
     retries_are_counted_by_attempts,
     a_claim_without_a_reply_is_forgotten,
-    the_end_of_a_body_is_not_repeated,
 ]
 
 

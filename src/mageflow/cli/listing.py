@@ -11,7 +11,7 @@ from rich.text import Text
 
 from mageflow import RunStatus
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
-from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary
+from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary, waits
 from mageflow.models.run import RunInfo
 
 __all__ = ["ls"]
@@ -65,6 +65,12 @@ async def _find(store: str, status: RunStatus | None, task: str | None, limit: i
                 return found, cursor is not None
 
 
+def _when(run: RunInfo) -> str:
+    if run.status is RunStatus.SCHEDULED:
+        return f"due {clock(run.due_at)}"
+    return clock(None if waits(run) else run.started_at)
+
+
 def _print(runs: list[RunInfo]) -> None:
     out = console()
     rows = [
@@ -72,7 +78,7 @@ def _print(runs: list[RunInfo]) -> None:
             run.id,
             Text(run.status, style=STATUS_STYLES.get(run.status, "")),
             Text(clean(run.task_name)),
-            clock(run.started_at or run.due_at),
+            _when(run),
             span(run.started_at, run.ended_at),
             Text(summary(run)),
         )

@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from mageflow import RunStatus
 from mageflow.errors import MageflowError
 from mageflow.models.run import RunInfo
 
@@ -32,6 +33,7 @@ __all__ = [
     "span",
     "summary",
     "tolerate_any_encoding",
+    "waits",
 ]
 
 FAILED = 1
@@ -123,6 +125,11 @@ def summary(run: RunInfo) -> str:
         lines = run.failure.message.splitlines()
         return clean(f"{run.failure.type}: {lines[0] if lines else ''}")
     return "" if run.result is None else clean(compact(run.result))
+
+
+def waits(run: RunInfo) -> bool:
+    """Whether a run waits for its attempt to begin, be it the first or the next."""
+    return run.status in (RunStatus.SCHEDULED, RunStatus.QUEUED, RunStatus.UNROUTABLE, RunStatus.SUSPENDED)
 
 
 def clock(when: datetime | None) -> str:

@@ -20,6 +20,7 @@ from mageflow.cli.output import (
     print_json,
     span,
     summary,
+    waits,
 )
 from mageflow.client import Mageflow
 from mageflow.handles import RunHandle
@@ -124,7 +125,7 @@ def _print(out: Console, run: RunInfo, cause: RunInfo | None, caused: list[RunIn
 
 def _facts(run: RunInfo) -> list[tuple[str, str]]:
     facts = [("created", clock(run.created_at))]
-    if run.started_at is not None:
+    if run.started_at is not None and not waits(run):
         facts.append(("started", f"{clock(run.started_at)}, {span(run.due_at, run.started_at)} after it was due"))
     else:
         facts.append(("due", clock(run.due_at)))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator
 
 from mageflow.core.records import RunRecord
 from mageflow.ports.store import Filter, Store
@@ -28,7 +28,7 @@ class Holding:
         self._asked: set[str] = set()
 
     @contextlib.contextmanager
-    def asking(self, token: str) -> Iterator[None]:
+    def asking(self, token: str) -> Generator[None]:
         """Note that a claim is under way; what it brings is to be noted by `take` before this ends."""
         self._asking.add(token)
         try:

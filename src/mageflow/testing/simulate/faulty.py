@@ -9,7 +9,7 @@ from mageflow.core.decision import Decide, Decision, Need, Records
 from mageflow.core.records import OutboxRow, Record
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring, Store
-from mageflow.testing.simulate.ledger import Ledger
+from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
 __all__ = ["FaultyStore"]
@@ -18,20 +18,20 @@ T = TypeVar("T")
 
 
 class FaultyStore:
-    """The real store, through the faults of one process; every commit is shown to the ledger.
+    """The real store, through the faults of one process; every commit is shown to the auditor.
 
     Args:
         store: the real one.
         process: whose port this is.
         among: the processes, for the faults and their chance.
-        ledger: what checks the commits.
+        auditor: what checks the commits.
     """
 
-    def __init__(self, store: Store, process: Process, among: Processes, ledger: Ledger) -> None:
+    def __init__(self, store: Store, process: Process, among: Processes, auditor: Auditor) -> None:
         self._store = store
         self._process = process
         self._among = among
-        self._ledger = ledger
+        self._auditor = auditor
 
     @property
     def location(self) -> str:
@@ -40,12 +40,12 @@ class FaultyStore:
     async def _call(self, what: str, act: Callable[[], Awaitable[T]]) -> T:
         process, faults, rng = self._process, self._among.faults, self._among.rng
         await process.step()
-        if process.is_cut or rng.random() < faults.unreachable:
+        if process.is_cut() or rng.random() < faults.unreachable:
             self._among.history.count(process.name, "unreachable", what)
             raise StoreUnavailableError(f"{what}: the store is out of reach")
         answer = await act()
         await process.step()
-        if process.is_cut or rng.random() < faults.lost_reply:
+        if process.is_cut() or rng.random() < faults.lost_reply:
             self._among.history.count(process.name, "lost reply", what)
             raise StoreUnavailableError(f"{what}: the reply was lost")
         return answer
@@ -59,7 +59,7 @@ class FaultyStore:
     async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
         async def act() -> Decision:
             decision = await self._store.transact(keys, self._guarded(decide), token=token)
-            self._ledger.commit(self._process, decision)
+            self._auditor.commit(self._process, decision)
             return decision
 
         return await self._call("transact", act)
@@ -84,7 +84,7 @@ class FaultyStore:
         async def act() -> Claims:
             claims = await self._store.claim(routes, tasks, limit, noting, token=token)
             for decision in decided.values():
-                self._ledger.commit(self._process, decision)
+                self._auditor.commit(self._process, decision)
             return claims
 
         return await self._call("claim", act)
@@ -114,10 +114,10 @@ class FaultyStore:
     async def beat(self, worker: str) -> Mapping[str, int]:
         async def act() -> Mapping[str, int]:
             beats = await self._store.beat(worker)
-            self._ledger.beat(worker)
+            self._auditor.ledger.beat(worker)
             return beats
 
-        self._ledger.try_beat(worker)
+        self._auditor.ledger.try_beat(worker)
         return await self._call("beat", act)
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.engine import Capabilities, Handler
-from mageflow.testing.simulate.ledger import Ledger
+from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
 __all__ = ["Broker", "HostileEngine"]
@@ -19,9 +19,9 @@ _QUEUES = 2
 class Broker:
     """The server behind the engine: what is under way, and who is there to take it."""
 
-    def __init__(self, among: Processes, ledger: Ledger) -> None:
+    def __init__(self, among: Processes, auditor: Auditor) -> None:
         self.among = among
-        self.ledger = ledger
+        self.auditor = auditor
         self._consumers: dict[Process, tuple[Handler, asyncio.Semaphore]] = {}
 
     def enter(self, process: Process, handler: Handler, slots: int) -> None:
@@ -68,7 +68,7 @@ class Broker:
                 if self.among.rng.random() < 0.5:
                     self.accept(row)
                 return
-        self.ledger.delivered(process, row.run, delivered)
+        self.auditor.delivered(process, row.run, delivered)
 
 
 class HostileEngine:

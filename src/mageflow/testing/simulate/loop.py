@@ -6,11 +6,13 @@ import asyncio
 import selectors
 from collections.abc import Callable
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeVarTuple
 
 from mageflow.testing.clock import ManualClock
 
 __all__ = ["Standstill", "VirtualClock", "VirtualLoop"]
+
+_Given = TypeVarTuple("_Given")
 
 _BUSY = 200_000
 """So many turns without a moment of virtual time passing are a loop that spins."""
@@ -52,7 +54,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._jump.now
 
     def call_soon_threadsafe(
-        self, callback: Callable[..., object], *args: Any, context: Context | None = None
+        self, callback: Callable[[*_Given], object], *args: *_Given, context: Context | None = None
     ) -> asyncio.Handle:
         return self.call_soon(callback, *args, context=context)  # there is one thread, and no file to wake it by
 

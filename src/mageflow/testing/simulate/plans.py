@@ -13,10 +13,11 @@ from pydantic import BaseModel, ConfigDict
 from mageflow.core.options import Options
 from mageflow.errors import NonRetryable
 from mageflow.models.message import ErrorValue, Outcome, ReturnValue, TaskFailure
-from mageflow.runtime.bodies import Body as Shape, inspect_body
+from mageflow.runtime.bodies import Body as Shape
+from mageflow.runtime.bodies import inspect_body
 from mageflow.runtime.context import current_run
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
-from mageflow.testing.simulate.ledger import Ledger
+from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process
 
 __all__ = ["ACTS", "TASKS", "make_registry"]
@@ -65,13 +66,13 @@ class _Refused(Exception):
     """A body that fails as bodies do."""
 
 
-def make_registry(names: Iterable[str], process: Process, ledger: Ledger, failed: Counter[str]) -> TaskRegistry:
+def make_registry(names: Iterable[str], process: Process, auditor: Auditor, failed: Counter[str]) -> TaskRegistry:
     """Give the tasks that a process knows; `failed` counts, by run, how often a body failed on purpose."""
     registry = TaskRegistry()
     for name in names:
         model, options = TASKS[name]
         registry.register(
-            RegisteredTask(name=name, fn=_body(process, ledger, failed), body=_shape(model), options=options)
+            RegisteredTask(name=name, fn=_body(process, auditor, failed), body=_shape(model), options=options)
         )
     return registry
 
@@ -83,29 +84,29 @@ def _shape(model: type[Plan]) -> Shape:
     return inspect_body(body, model.__name__, model)
 
 
-def _body(process: Process, ledger: Ledger, failed: Counter[str]) -> Callable[[Plan], Any]:
+def _body(process: Process, auditor: Auditor, failed: Counter[str]) -> Callable[[Plan], Any]:
     async def body(plan: Plan) -> Any:
         process.check()
         run = current_run()
-        call = ledger.begin(process, run.id, run.attempt, plan.model_dump(mode="json"))
+        call = auditor.begin(process, run.id, run.attempt, plan.model_dump(mode="json"))
         try:
             lingers = plan.act == "linger" and process.is_stormy
             await _pause(process, _LINGERS if lingers else plan.span, plan.act)
         except asyncio.CancelledError:
-            ledger.end(call, "stopped")
+            auditor.end(call, "stopped")
             raise
         if plan.act == "break" or (plan.act == "fail" and failed[run.id] < plan.times):
             failed[run.id] += 1
-            ledger.end(call, "error")
+            auditor.end(call, "error")
             raise _Refused(f"attempt {run.attempt} of {plan.act}")
         if plan.act == "refuse":
-            ledger.end(call, "final")
+            auditor.end(call, "final")
             raise NonRetryable("never again")
         if plan.act == "opaque":
-            ledger.end(call, "final")
+            auditor.end(call, "final")
             return object()
         value = {"run": run.id, "attempt": run.attempt}
-        ledger.end(call, "value", value)
+        auditor.end(call, "value", value)
         return value
 
     return body

@@ -34,7 +34,6 @@ class Process:
     def frozen(self) -> bool:
         return self._thaw is not None
 
-    @property
     def is_cut(self) -> bool:
         """Whether the store is out of reach."""
         return self._among.loop.time() < max(self.cut_until, self._among.outage_until)
@@ -119,7 +118,8 @@ class Processes:
         self.spawning: Process | None = None
         self.all: list[Process] = []
         self._owners: dict[asyncio.Task[Any], Process] = {}
-        loop.set_task_factory(self._make)  # type: ignore[arg-type]
+        factory: Any = self._make  # its parameters differ between versions of Python
+        loop.set_task_factory(factory)
 
     def start(self, name: str) -> Process:
         process = Process(name, self)
@@ -128,9 +128,14 @@ class Processes:
 
     def outage(self, seconds: float) -> None:
         """Put the store out of everybody's reach."""
+        self.end_outage()
         self.outage_until = self.loop.time() + seconds
         self._down += seconds
         self.history.count("store", "outage", f"for {seconds:.0f} s")
+
+    def end_outage(self) -> None:
+        self._down -= max(0.0, self.outage_until - self.loop.time())
+        self.outage_until = 0.0
 
     def uptime(self) -> float:
         """Give the time that has passed while the store could be reached."""

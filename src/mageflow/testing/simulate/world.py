@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Generator
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -23,6 +23,7 @@ from mageflow.runtime.recovery import Patience
 from mageflow.runtime.worker import Worker, WorkerSettings
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import SeededEntropy
+from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.customer import Customer, Orders
 from mageflow.testing.simulate.faulty import FaultyStore
 from mageflow.testing.simulate.hostile import Broker, HostileEngine
@@ -74,7 +75,7 @@ def simulate(seed: int) -> Outcome:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def _quiet() -> Generator[None]:
     """Keep the log empty: what is an alarm elsewhere is the normal case here."""
     logger = logging.getLogger("mageflow")
     level = logger.level
@@ -86,7 +87,7 @@ def _quiet() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _small_commits() -> Iterator[None]:
+def _small_commits() -> Generator[None]:
     """Let a few records fill a commit or a page, so that every simulation has continuations."""
     with (
         patch.dict(runs.finish.__kwdefaults__, at_once=2),
@@ -109,7 +110,8 @@ class _World:
         self.store = MemoryStore(clock)
         self.entropy = SeededEntropy(rng.getrandbits(64), clock)
         self.ledger = Ledger(self.among, clock, _LEASE)
-        self.broker = Broker(self.among, self.ledger) if rng.random() < 0.5 else None
+        self.auditor = Auditor(self.ledger)
+        self.broker = Broker(self.among, self.auditor) if rng.random() < 0.5 else None
         self.failed: Counter[str] = Counter()
         self.orders = Orders()
         self.workers: dict[Process, Worker] = {}
@@ -120,7 +122,7 @@ class _World:
     async def run(self) -> None:
         """Live through all of it, or to the first violation."""
         failed = self.loop.create_future()
-        self.history.failed = lambda: failed.done() or failed.set_result(None)
+        self.history.failed = lambda: failed.set_result(None)
         life = asyncio.create_task(self._live())
         await asyncio.wait((life, failed), return_when=asyncio.FIRST_COMPLETED)
         if self.history.failure is None:
@@ -149,7 +151,7 @@ class _World:
             await asyncio.sleep(min(rng.expovariate(1 / self.faults.trouble_every), 3.0))
             self._trouble(until)
         self.among.faults = CALM
-        self.among.outage_until = 0.0
+        self.among.end_outage()
         for process in self.among.all:
             process.cut_until = 0.0
             process.thaw()
@@ -158,9 +160,9 @@ class _World:
     # Processes
 
     def _kernel(self, process: Process, names: list[str]) -> Kernel:
-        store = FaultyStore(self.store, process, self.among, self.ledger)
+        store = FaultyStore(self.store, process, self.among, self.auditor)
         engine: Engine = HostileEngine(self.broker, process) if self.broker is not None else LocalEngine()
-        registry = make_registry(names, process, self.ledger, self.failed)
+        registry = make_registry(names, process, self.auditor, self.failed)
         return Kernel(store, engine, registry, MageflowConfig(), self.entropy)
 
     def _start_worker(self, *, knows_all: bool = False) -> Process:
@@ -247,8 +249,7 @@ class _World:
         )
         for _ in range(2):
             self._start_worker(knows_all=True)
-        while any(not task.done() for task in self.customers.values()):
-            await asyncio.sleep(1.0)
+        await asyncio.wait(list(self.customers.values()))
         begun = self.loop.time()
         await process.spawn(customer.let_go())
         while open_ends := self.ledger.open():
