@@ -1,4 +1,4 @@
-"""Suspend, interrupt, resume and cancel: in every state, in any order, any number of times, and on what a run caused."""
+"""Suspend, interrupt, resume and cancel: in every state, in any order, repeated, and on what a run caused."""
 
 from __future__ import annotations
 
@@ -286,6 +286,37 @@ def test_a_cancel_reaches_callbacks_in_every_state() -> None:
     assert [callback.status for callback in heard] == [RunStatus.QUEUED] * 3, "done callbacks hear of the cancel"
     for callback in heard:
         assert world.finish(callback.key).status is RunStatus.SUCCEEDED
+
+
+def test_a_cancel_from_above_beats_every_hold_below_it() -> None:
+    world = World()
+    third = world.sign("third", done=[world.sign("told")])
+    root = world.start(world.sign("first", success=[world.sign("second", success=[third])]))
+    world.finish(root)
+    [second] = world.callbacks(root)
+    world.claim(second.key)
+    world.suspend(second.key)
+    world.end(second.key, DONE)
+    [held] = world.callbacks(second.key)
+    world.cancel(root)
+    world.advance(root)
+    assert world.status(held.key) is RunStatus.CANCELLED
+    assert statuses(world, held.key) == {RunStatus.QUEUED}
+
+
+def test_a_cancel_leaves_the_holds_above_it_in_force() -> None:
+    world = World()
+    third = world.sign("third", done=[world.sign("told")])
+    root = world.start(world.sign("first", success=[third]))
+    world.finish(root)
+    [called] = world.callbacks(root)
+    world.suspend(root)
+    world.advance(root)
+    world.cancel(called.key)
+    assert statuses(world, called.key) == {RunStatus.SUSPENDED}
+    world.resume(root)
+    world.advance(root)
+    assert statuses(world, called.key) == {RunStatus.QUEUED}
 
 
 def test_done_callbacks_of_what_was_cancelled_can_be_held_by_themselves() -> None:

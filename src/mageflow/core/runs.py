@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from itertools import takewhile
 
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import Defaults, Slot
@@ -182,19 +183,14 @@ def _lineage_of_callbacks(records: Records, run: RunRecord) -> tuple[str, ...]:
     """Give the runs whose control reaches the callbacks of `run`.
 
     It does not grow along a line of callbacks: the root, the composites around, and a run that is held itself. Done
-    callbacks of a cancelled run leave what cancelled it behind: they are there to hear of it.
+    callbacks of a cancelled run leave what cancelled it behind, and every hold below that: they are there to hear of it.
     """
-    own = run.lineage
-    if not own or run.control is not Control.NONE:
-        own = (*own, run.key)
-    if run.status is not RunStatus.CANCELLED:
-        return own
-
-    def cancels(key: str) -> bool:
-        ancestor = run if key == run.key else run_in(records, key)
-        return ancestor is not None and ancestor.control is Control.CANCEL
-
-    return tuple(key for key in own if not cancels(key))
+    if run.status is RunStatus.CANCELLED:
+        above = takewhile(lambda key: control_of(records, Control.NONE, (key,)) is not Control.CANCEL, run.lineage)
+        return tuple(above)
+    if not run.lineage or run.control is not Control.NONE:
+        return (*run.lineage, run.key)
+    return run.lineage
 
 
 def make_callbacks(
