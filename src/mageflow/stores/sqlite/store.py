@@ -13,8 +13,9 @@ from typing import Any
 from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
 from mageflow.ports.clock import Clock, SystemClock
-from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring
+from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.sqlite import statements, upkeep
+from mageflow.stores.sqlite.beater import SqliteBeater
 from mageflow.stores.sqlite.claims import Pull
 from mageflow.stores.sqlite.connection import Durability
 from mageflow.stores.sqlite.reader import Load, Look, Question, Reader
@@ -132,6 +133,9 @@ class SqliteStore:
 
         beats: dict[str, int] = await self._write(Upkeep(act))
         return beats
+
+    def beater(self, worker: str) -> Beater:
+        return SqliteBeater(self._path, worker)
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         reader = self._open().reader
