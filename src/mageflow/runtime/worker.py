@@ -113,6 +113,7 @@ class Worker:
             ),
             asyncio.create_task(self._every(self._settings.purge_every, self._purge), name="mageflow-purge"),
             asyncio.create_task(self._relay.advance_all(), name="mageflow-advance"),
+            asyncio.create_task(self._executor.look_when_rung(), name="mageflow-controls"),
         ]
         if not self._engine.capabilities.pulls:
             for route in self.routes:
@@ -316,20 +317,7 @@ class Worker:
                 attempt.stop(StopReason.LOST)
             await self._arrive()
         await recovery.find_strays()
-        await self._look_at_controls()
-
-    async def _look_at_controls(self) -> None:
-        """Look whether a running body is to stop, where no ring said so: another process may have asked."""
-        attempts = [attempt for attempt in self._executor.attempts.values() if attempt.looked]
-        for attempt in self._executor.attempts.values():
-            attempt.looked = True
-        if not attempts:
-            return
-        keys = dict.fromkeys(key for attempt in attempts for key in (attempt.run.key, *attempt.run.lineage))
-        records = await self._tx.store.load(tuple(keys))
-        for attempt in attempts:
-            for key in (attempt.run.key, *attempt.run.lineage):
-                attempt.ring(records[key])
+        await self._executor.look_at_controls()
 
     async def _find_orphans(self) -> None:
         assert self._recovery is not None
