@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
 import logging
 import traceback
 from collections.abc import Awaitable, Callable
@@ -16,6 +17,7 @@ from msgspec import Raw
 
 from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
 from mageflow.core.records import Control, Failure, Record, RunRecord, replace
+from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
 from mageflow.runtime.messages import Assembled, assemble
@@ -30,6 +32,7 @@ logger = logging.getLogger("mageflow.runtime")
 Outcome = Succeeded | Failed | Stopped | HandedBack
 
 _LONGEST_TRACEBACK = 20_000
+_CALLERS = {__file__, concurrent.futures.thread.__file__}
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 
@@ -46,10 +49,12 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "looked", "reason", "run", "stoppable", "task", "thread")
+    __slots__ = ("current", "looked", "reach", "reason", "run", "stoppable", "task", "thread")
 
     def __init__(self, run: RunRecord, task: asyncio.Task[Any]) -> None:
         self.run = run
+        self.reach = (run.key, *run.lineage)
+        """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run)
         self.reason: StopReason | None = None
@@ -62,7 +67,14 @@ class Attempt:
 
     def ring(self, record: Record | None) -> None:
         """Something about the run or its lineage changed."""
-        if isinstance(record, RunRecord) and record.control in (Control.INTERRUPT, Control.CANCEL):
+        if not isinstance(record, RunRecord):
+            return
+        if record.key == self.run.key:
+            self.reach = (record.key, *record.lineage)
+            ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
+            if ended or record.attempt > self.run.attempt:
+                self.stop(StopReason.LOST)
+        if record.control in (Control.INTERRUPT, Control.CANCEL):
             self.stop(StopReason.CONTROL)
 
     def stop(self, reason: StopReason) -> None:
@@ -311,7 +323,7 @@ def _failure(run: RunRecord, error: BaseException) -> Failure:
 def _trace(error: BaseException) -> str:
     """Give the traceback from the body's own frame on: the frames that called it say nothing to its author."""
     frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+    while frame is not None and frame.tb_frame.f_code.co_filename in _CALLERS:
         frame = frame.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frame))

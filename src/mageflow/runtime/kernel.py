@@ -32,6 +32,7 @@ from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
 
@@ -57,6 +58,7 @@ class Kernel:
         self.registry = registry
         self.config = config
         self.tx = Transactor(store, entropy)
+        self.waiting = Waiting(store)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()

@@ -317,11 +317,10 @@ class Worker:
             attempt.looked = True
         if not attempts:
             return
-        keys = dict.fromkeys(key for attempt in attempts for key in (attempt.run.key, *attempt.run.lineage))
-        records = await self._tx.store.load(tuple(keys))
+        records = await self._tx.store.load(tuple(dict.fromkeys(key for attempt in attempts for key in attempt.reach)))
         for attempt in attempts:
-            for key in (attempt.run.key, *attempt.run.lineage):
-                attempt.ring(records[key])
+            for key in attempt.reach:
+                attempt.ring(records.get(key))
 
     async def _find_orphans(self) -> None:
         assert self._recovery is not None

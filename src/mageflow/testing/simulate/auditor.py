@@ -8,7 +8,6 @@ from typing import Any, cast
 import msgspec
 
 from mageflow.core.decision import Decision
-from mageflow.core.ids import retry_id
 from mageflow.core.records import Control, Origin, RunRecord, WorkerRecord, advance_key
 from mageflow.core.status import TRANSITIONS, WAITING, RunStatus
 from mageflow.ports.engine import Delivered, Reported
@@ -75,15 +74,12 @@ class Auditor:
         if run.cause is None:
             return
         cause = self.ledger.runs[run.cause]
-        siblings = self.ledger.caused.setdefault(cause.key, [])
         expected = self.ledger.expected(cause)
-        again = any(run.key == retry_id(sibling) for sibling in siblings)
         self._hold(
-            again or expected.get(run.key) == (run.origin, run.signature),
+            self.ledger.is_retry(run) or expected.get(run.key) == (run.origin, run.signature),
             "only the callbacks of an outcome exist, each under its derived id",
             f"{self._name(run.key)} ({run.origin}) was caused by {self._name(cause.key)}, {cause.status}",
         )
-        siblings.append(run.key)
 
     def _check_change(self, before: RunRecord, after: RunRecord) -> None:
         name = self._name(after.key)
@@ -192,11 +188,9 @@ class Auditor:
     def _check_terminal(self, before: RunRecord | None, after: RunRecord) -> None:
         name = self._name(after.key)
         lost = after.failure is not None and after.failure.type in _GONE and not self.ledger.is_retry(after)
-        self._hold(
-            not lost or after.signature in self.ledger.removed,
-            "what a live run needs is kept",
-            f"{name}: {after.failure}",
-        )
+        cause = self.ledger.runs.get(after.cause or "", after)
+        removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:
             self.history.counts[after.status.value] += 1
             cancelled = after.status is RunStatus.CANCELLED
@@ -219,7 +213,8 @@ class Auditor:
         row = self.ledger.rows.get(run.key)
         name = f"{self._name(run.key)}, {run.status}"
         if run.status in WAITING:
-            due = row is not None and (row.due_at, row.route, row.task) == (run.due_at, run.route, run.task)
+            queued = min(run.due_at, run.since or run.due_at) if run.status is RunStatus.QUEUED else run.due_at
+            due = row is not None and (row.due_at, row.route, row.task) == (queued, run.route, run.task)
             self._hold(due, "nothing due is missing from the outbox", f"{name}: {row}")
         else:
             self._hold(row is None, "the outbox has only what is due", name)

@@ -15,6 +15,7 @@ from mageflow.config import MageflowConfig
 from mageflow.core import lifecycle, runs
 from mageflow.engines.local import LocalEngine
 from mageflow.errors import MageflowError
+from mageflow.ports.clock import Clock
 from mageflow.ports.engine import Engine
 from mageflow.runtime import advance, recovery
 from mageflow.runtime.execute import Executor
@@ -99,6 +100,19 @@ def _small_commits() -> Generator[None]:
         yield
 
 
+class _Store(MemoryStore):
+    """Tells the ledger what the purge takes."""
+
+    def __init__(self, clock: Clock, ledger: Ledger) -> None:
+        super().__init__(clock)
+        self._ledger = ledger
+
+    def _purge(self, limit: int, now: float) -> list[str]:
+        removed = super()._purge(limit, now)
+        self._ledger.purge(removed)
+        return removed
+
+
 class _World:
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -107,13 +121,13 @@ class _World:
         self.faults = storm(rng)
         self.among = Processes(loop, rng, self.faults, self.history)
         clock = VirtualClock(loop)
-        self.store = MemoryStore(clock)
         self.entropy = SeededEntropy(rng.getrandbits(64), clock)
         self.ledger = Ledger(self.among, clock, _LEASE)
+        self.store = _Store(clock, self.ledger)
         self.auditor = Auditor(self.ledger)
         self.broker = Broker(self.among, self.auditor) if rng.random() < 0.5 else None
         self.failed: Counter[str] = Counter()
-        self.orders = Orders()
+        self.orders = Orders(rng)
         self.workers: dict[Process, Worker] = {}
         self.customers: dict[Process, asyncio.Task[None]] = {}
         self.patience = Patience(lease=_LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
@@ -179,6 +193,7 @@ class _World:
             grace=rng.choice((0.5, 5.0)),
             patience=self.patience,
             redeliver_after=3.0,
+            purge_every=2.0,
         )
         self.workers[process] = worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings)
         self.history.count(process.name, "worker", f"knows {', '.join(names)}")
@@ -280,5 +295,6 @@ class _World:
         """The store has what was seen to be committed."""
         for key, found in (await self.store.load(list(self.ledger.runs))).items():
             noted = self.ledger.runs[key]
-            if getattr(found, "status", None) is not noted.status:
+            there = found is not None and found.rev > 0
+            if there is (key in self.ledger.purged) or getattr(found, "status", noted.status) is not noted.status:
                 self.history.fail("the store has what was committed", f"{key}: {found}, not {noted}")
