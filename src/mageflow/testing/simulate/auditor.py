@@ -171,6 +171,7 @@ class Auditor:
             f"{shown} ({failure.type}: {failure.message})",
         )
         self._hold(failure.attempt == before.attempt, "a failure names its attempt", shown)
+        self._hold(after.failures == before.failures + 1, "retries are counted right", shown)
         tries = timeout or came_to == "error"
         left = tries and after.failures <= (after.options.retries or 0)
         self._hold((after.status is RunStatus.FAILED) is not left, "retries are counted right", shown)
