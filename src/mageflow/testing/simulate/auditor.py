@@ -136,7 +136,8 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         holder = self.ledger.workers.get(before.worker or "", process)
         self._hold(holder is process, "only its holder ends an attempt", f"{name}: {process.name}, not {holder.name}")
-        if body is not None:
+        given_up = process.leaving and not after.status.is_terminal and after.failures == before.failures
+        if body is not None and not given_up:
             self._hold(
                 body.process is process and body.over, "an attempt ends when its body has", f"{name} by {process.name}"
             )
@@ -155,6 +156,9 @@ class Auditor:
         if after.status is RunStatus.SUCCEEDED:
             fits = body is not None and came_to == "value" and _plain(after.result) == body.value
             self._hold(fits, "a result is what the attempt's body returned", shown)
+            limit = after.options.execution_timeout
+            if body is not None and limit is not None and body.is_timed and body.message.get("act") != "stubborn":
+                self._hold(body.took <= limit + _SOON, "a body has its execution_timeout", f"{shown}, {body.took} s")
             return
         if failure is None:
             gone = body is None and after.failure is not None and after.failure.type in _GONE
@@ -231,7 +235,7 @@ class Auditor:
         self.history.count(process.name, "body", name)
         run = self.ledger.runs[run_id]
         self._hold((run_id, attempt) not in self.ledger.bodies, "an attempt has one body", name)
-        body = Body(run_id, attempt, worker, process, message)
+        body = Body(run_id, attempt, worker, process, message, self.ledger.now())
         for number in range(1, attempt):
             other = self.ledger.bodies.get((run_id, number))
             together = other is not None and not other.over and other.process.alive and not other.process.frozen
@@ -272,6 +276,8 @@ class Auditor:
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""
         body.over, body.came_to, body.value = True, came_to, value
+        body.took = self.ledger.now() - body.began
+        body.is_timed = body.process.thawed_at < body.began - self.ledger.epoch
         self.history.tell(body.process.name, f"{self._name(body.run)}, attempt {body.attempt}, came to {came_to}")
 
     def delivered(self, process: Process, run_id: str, delivered: Delivered) -> None:

@@ -129,6 +129,7 @@ class _World:
         self.failed: Counter[str] = Counter()
         self.orders = Orders(rng)
         self.workers: dict[Process, Worker] = {}
+        self.knows_all: dict[Process, bool] = {}
         self.customers: dict[Process, asyncio.Task[None]] = {}
         self.patience = Patience(lease=_LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
         loop.set_exception_handler(lambda _, context: None)  # what breaks is seen when its task ends
@@ -195,6 +196,7 @@ class _World:
             redeliver_after=3.0,
             purge_every=2.0,
         )
+        self.knows_all[process] = len(names) == len(TASKS)
         self.workers[process] = worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings)
         self.history.count(process.name, "worker", f"knows {', '.join(names)}")
         process.spawn(self._begin(process, worker))
@@ -262,8 +264,10 @@ class _World:
         customer = Customer(
             self._kernel(process, list(TASKS)), process, self.ledger, self.history, self.rng, self.orders
         )
-        for _ in range(2):
-            self._start_worker(knows_all=True)
+        able = [process for process in self.workers if process.serving and process.alive and not process.leaving]
+        if not any(self.knows_all[process] for process in able) or self.rng.random() < 0.5:
+            for _ in range(2):
+                self._start_worker(knows_all=True)
         await asyncio.wait(list(self.customers.values()))
         begun = self.loop.time()
         await process.spawn(customer.let_go())
