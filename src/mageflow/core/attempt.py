@@ -243,7 +243,9 @@ def _after(
             return wait(run, now + _pause(run, failed, jitter), now, control)
         case Stopped() if control in _HOLDING:
             return _park(run)
-        case Stopped() | HandedBack():
+        case HandedBack(after):
+            return wait(run, now + after, now, control)
+        case Stopped():
             return wait(run, now, now, control)
 
 

@@ -85,13 +85,15 @@ async def _of_root(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
 
 async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     """Walk from cause to cause: a line of callbacks carries no trace of a run in its middle that has ended."""
-    causes = [run.key]
+    causes = [(run.key, True)]
     while causes:
-        async for record in _found(store, Filter(cause=causes.pop())):
-            if not record.status.is_terminal:
+        cause, entirely = causes.pop()
+        async for record in _found(store, Filter(cause=cause)):
+            if record.status.is_terminal:
+                # What a cancelled one caused is there to hear of its end; but a hold of `run` may have reached it.
+                causes.append((record.key, entirely and record.status is not RunStatus.CANCELLED))
+            elif entirely or run.key in record.lineage:
                 yield record
-            elif record.status is not RunStatus.CANCELLED:  # what that one caused was made to hear of its end
-                causes.append(record.key)
 
 
 async def _found(store: Store, where: Filter) -> AsyncGenerator[RunRecord]:

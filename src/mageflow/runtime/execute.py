@@ -18,7 +18,7 @@ from msgspec import Raw
 from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
 from mageflow.core.records import Control, Failure, Record, RunRecord, replace
 from mageflow.core.status import RunStatus
-from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, StoreError
+from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -33,6 +33,8 @@ Outcome = Succeeded | Failed | Stopped | HandedBack
 
 _LONGEST_TRACEBACK = 20_000
 _CALLERS = {__file__, concurrent.futures.thread.__file__}
+_ELSEWHERE = 1.0
+"""Seconds until a run that was brought to the wrong process is due again: it must not go to and fro all the time."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 
@@ -180,7 +182,7 @@ class Executor:
         task = self._registry.find(run.task)
         if task is None:  # an engine brought it to the wrong process: it waits for one that knows it
             logger.warning("run %s of task %r, which this process does not know, is handed back", run.key, run.task)
-            return HandedBack(), None
+            return HandedBack(after=_ELSEWHERE), None
         assembled: Assembled | None = None
         try:
             assembled = assemble(claimed, task, self._registry)
@@ -195,7 +197,7 @@ class Executor:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and attempt.reason is None and attempt.task.cancelling():
                 raise  # nobody of ours: the event loop itself is going down
-            return _raised(attempt, error), assembled.frozen
+            return _raised(attempt, task, error), assembled.frozen
         finally:
             while attempt.reason is not None and attempt.task.cancelling():
                 attempt.task.uncancel()
@@ -302,12 +304,15 @@ def _stopped(attempt: Attempt) -> Outcome:
     return Stopped() if attempt.reason is StopReason.CONTROL else HandedBack()
 
 
-def _raised(attempt: Attempt, error: BaseException) -> Outcome:
+def _raised(attempt: Attempt, task: RegisteredTask, error: BaseException) -> Outcome:
     """Give the outcome of a body that raised."""
     if attempt.reason is not None:  # what a body raises on its way out of a stop says nothing about its work
         return _stopped(attempt)
-    retry = isinstance(error, Exception) and not isinstance(error, NonRetryable)
-    return Failed(failure=_failure(attempt.run, error), retry=retry)
+    failure = _failure(attempt.run, error)
+    if isinstance(error, RetryAfter):
+        return Failed(failure=failure, after=error.delay)
+    retry = isinstance(error, task.retry_on) and not isinstance(error, (NonRetryable, *task.give_up_on))
+    return Failed(failure=failure, retry=retry)
 
 
 def _failure(run: RunRecord, error: BaseException) -> Failure:

@@ -18,6 +18,8 @@ __all__ = ["Auditor"]
 
 _SOON = 1e-3 + 1e-6
 """Seconds by which a run may begin before its time, and what is lost of them in floating point."""
+_LONGEST_PAUSE = 4.0
+"""Seconds after which a commit that the store did not answer is repeated, at most."""
 _GONE = ("SignatureNotFoundError", "RunNotFoundError")
 
 
@@ -124,7 +126,8 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         if holder is None or body is None or body.over or not holder.alive or holder.frozen:
             return
-        since = self.ledger.among.loop.time() - max(holder.thawed_at, self.ledger.tries.get(before.worker or "", 0.0))
+        able = max(holder.thawed_at, holder.reached_at() + _LONGEST_PAUSE)
+        since = self.ledger.among.loop.time() - max(able, self.ledger.tries.get(before.worker or "", 0.0))
         self._hold(
             since <= self.ledger.lease,
             "a worker beats as long as a body of it executes",
@@ -136,8 +139,11 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         holder = self.ledger.workers.get(before.worker or "", process)
         self._hold(holder is process, "only its holder ends an attempt", f"{name}: {process.name}, not {holder.name}")
-        given_up = process.leaving and not after.status.is_terminal and after.failures == before.failures
-        if body is not None and not given_up:
+        came_to_nothing = after.failures == before.failures and after.status is not RunStatus.SUCCEEDED
+        given_up = process.leaving and came_to_nothing  # what does not end within the grace period is handed back
+        if given_up:
+            return
+        if body is not None:
             self._hold(
                 body.process is process and body.over, "an attempt ends when its body has", f"{name} by {process.name}"
             )
@@ -192,9 +198,10 @@ class Auditor:
 
     def _check_terminal(self, before: RunRecord | None, after: RunRecord) -> None:
         name = self._name(after.key)
-        lost = after.failure is not None and after.failure.type in _GONE and not self.ledger.is_retry(after)
+        lost = after.failure is not None and after.failure.type in _GONE
         cause = self.ledger.runs.get(after.cause or "", after)
         removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        removed = removed or self.ledger.is_retry(after) or self.ledger.is_retry(cause)  # of what is not kept any more
         self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:
             self.history.counts[after.status.value] += 1
@@ -248,7 +255,8 @@ class Auditor:
             "a body begins only while its run is held",
             f"{name}: {run.status}",
         )
-        self._check_message(name, run, message, bound)
+        if held:
+            self._check_message(name, run, message, bound)
         return body
 
     def _check_message(self, name: str, run: RunRecord, message: Mapping[str, Any], bound: Mapping[str, Any]) -> None:

@@ -103,7 +103,7 @@ class Customer:
             kwargs={
                 "act": rng.choice(ACTS),
                 "times": rng.randint(1, 3),
-                "span": round(rng.choice((0.0, 0.2, 3.0)) * rng.random(), 3),
+                "span": round(rng.choice((0.0, 0.2, 3.0, 6.0)) * rng.random(), 3),
                 "note": rng.randint(0, 99),
             },
             on_success=lists[0],

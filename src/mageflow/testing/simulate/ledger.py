@@ -8,7 +8,7 @@ from typing import Any
 
 from mageflow.core.decision import Decision
 from mageflow.core.events import ClaimReply, Verdict
-from mageflow.core.ids import callback_id, retry_id
+from mageflow.core.ids import callback_id, life_of, retry_id
 from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, SignatureRecord, WorkerRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
@@ -183,7 +183,7 @@ class Ledger:
             return {}
         slots = [*lists[run.status], ("done", Origin.OUTCOME, run.on_done)]
         return {
-            callback_id(run.key, slot, place): (origin, key)
+            callback_id(life_of(run.key, run.created_at), slot, place): (origin, key)
             for slot, origin, keys in slots
             for place, key in enumerate(keys)
         }
