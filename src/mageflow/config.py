@@ -84,7 +84,9 @@ class RunOptions:
     def to_core(self) -> Options:
         """Give the stored form."""
         factor: Any = self.backoff_factor  # where no checker looked it may be anything
-        if factor is not None and (isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1):
+        if factor is not None and (
+            isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < math.inf
+        ):
             raise OptionError(
                 f"backoff_factor={factor!r} is not allowed; give a number of 1 or more", option="backoff_factor"
             )

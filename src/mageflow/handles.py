@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -18,7 +19,6 @@ from mageflow.ports.store import Filter, Page
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.messages import failure_fields, outcome_fields
 from mageflow.runtime.shapes import load_result
-from mageflow.runtime.waiting import changes, wait_ended, wait_settled
 
 __all__ = ["RunHandle", "RunPage"]
 
@@ -107,7 +107,7 @@ class RunHandle(Generic[R]):
             RunCancelledError: the run was cancelled.
             TimeoutError: it has not ended in time; the run goes on.
         """
-        ended = await wait_ended(self._kernel.store, self.id, timeout)
+        ended = await self._kernel.waiting.ended(self.id, timeout)
         if ended.status is RunStatus.CANCELLED:
             raise RunCancelledError(f"run {self.id} of task {ended.task!r} was cancelled", run_id=self.id)
         if ended.status is RunStatus.FAILED:
@@ -129,7 +129,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: it has not ended in `timeout` seconds; the run goes on.
         """
-        ended = await wait_ended(self._kernel.store, self.id, timeout)
+        ended = await self._kernel.waiting.ended(self.id, timeout)
         outcome = Outcome[Any](**outcome_fields(ended))
         outcome.value = self._value(ended)
         return cast("Outcome[R]", outcome)
@@ -151,8 +151,9 @@ class RunHandle(Generic[R]):
         Raises:
             RunNotFoundError: the run has expired.
         """
-        async for record in changes(self._kernel.store, self.id):
-            yield _info(record, await self._kernel.store.now())
+        async with aclosing(self._kernel.waiting.changes(self.id)) as changes:
+            async for record in changes:
+                yield _info(record, await self._kernel.store.now())
 
     async def settled(self, timeout: float | None = None) -> None:
         """Wait until this run and all that it caused have ended: its callbacks, their callbacks, and so on.
@@ -160,7 +161,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: that has not come in `timeout` seconds.
         """
-        await wait_settled(self._kernel.store, await self._read(), timeout)
+        await self._kernel.waiting.settled(await self._read(), timeout)
 
     async def caused(self, *, limit: int = 50, cursor: str | None = None) -> RunPage:
         """List the runs that the end of this one started, its callbacks', newest first.
@@ -199,10 +200,13 @@ class RunHandle(Generic[R]):
 
         Raises:
             MageflowError: the run has not ended.
+            SignatureNotFoundError: it never received its message, and the signature to make it from is gone.
         """
         again = await self._kernel.retry(self.id)
         if again is None:
             status = await self.status()
+            if status.is_terminal:
+                await self._kernel.require_signature(self._record.signature)
             raise MageflowError(f"run {self.id} is {status}; only a run that has ended can be tried again")
         return RunHandle(self._kernel, again)
 

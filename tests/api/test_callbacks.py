@@ -67,6 +67,18 @@ async def test_failure_fires_error_and_done_callbacks_in_list_order(
     assert fired == ["c", "d", "e", "z"]
 
 
+async def test_a_flow_that_has_begun_is_finished_before_a_younger_one_begins(
+    mage: Mageflow, sign: Sign, fired: list[str]
+) -> None:
+    for name in "abc":
+        last = await sign("note", name=f"last of {name}")
+        middle = await sign("note", name=f"middle of {name}", success_callbacks=[last])
+        await (await sign("note", name=f"first of {name}", success_callbacks=[middle])).start()
+    async with mage.worker(concurrency=1):
+        pass
+    assert fired == [f"{place} of {name}" for name in "abc" for place in ("first", "middle", "last")]
+
+
 async def test_cancellation_fires_done_callbacks_only(mage: Mageflow, sign: Sign, fired: list[str]) -> None:
     a, b, c = [await sign("note", name=name) for name in "abc"]
     handle = await (await sign("succeed", success_callbacks=[a], error_callbacks=[b], done_callbacks=[c])).start()

@@ -88,7 +88,8 @@ def check_run(run: RunRecord, records: Records, rows: Rows) -> None:
     if run.status in WAITING:
         assert row is not None, f"{run.key} is {run.status} and nothing makes it due"
         assert (row.run, row.action, row.route, row.task) == (run.key, RowAction.RUN, run.route, run.task)
-        assert row.due_at == run.due_at, f"{run.key} is due at {run.due_at}, its row at {row.due_at}"
+        queued_at = min(run.due_at, run.since or run.due_at) if run.status is RunStatus.QUEUED else run.due_at
+        assert row.due_at == queued_at, f"{run.key} is queued for {queued_at}, its row for {row.due_at}"
         assert row.priority == (run.options.priority or 1)
     else:
         assert row is None, f"{run.key} is {run.status} and a claim would be made for it"

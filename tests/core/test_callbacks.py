@@ -91,6 +91,32 @@ def test_a_callback_has_callbacks_of_its_own_and_one_root() -> None:
     assert called.lineage == (run,), "a lineage does not grow along a line of callbacks"
 
 
+def test_a_flow_that_has_begun_is_queued_before_one_that_was_started_after_it() -> None:
+    world = World()
+    following = world.sign("second", success=[world.sign("third")])
+    old = world.start(world.sign("first", success=[following]))
+    world.turn(1.0)
+    young = world.start(world.sign("other"))
+    world.turn(1.0)
+    world.finish(old)
+    [second] = world.callbacks(old)
+    assert world.due() == [second.key, young]
+    world.turn(1.0)
+    world.finish(second.key)
+    [third] = world.callbacks(second.key)
+    assert world.due() == [third.key, young]
+    assert third.due_at == world.now, "it did not wait that long itself"
+
+
+def test_a_delayed_callback_is_due_at_its_own_time() -> None:
+    world = World()
+    run = world.start(world.sign("t", success=[world.sign("later", options=Options(delay=5.0))]))
+    world.turn(1.0)
+    world.finish(run)
+    [later] = world.callbacks(run)
+    assert world.rows[later.key].due_at == later.due_at == world.now + 5.0
+
+
 def test_callbacks_are_isolated_from_each_other() -> None:
     world = World()
     run = world.start(world.sign("t", success=[world.sign("bad"), world.sign("good")]))

@@ -131,6 +131,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     status: RunStatus
     due_at: float
     """When it may begin, or begin its next attempt."""
+    since: float | None = None
+    """When the flow that it belongs to became due: the age by which it is queued. None: its own `due_at`."""
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import Defaults, Slot
-from mageflow.core.ids import callback_id
+from mageflow.core.ids import callback_id, life_of
 from mageflow.core.options import DEFAULT_PRIORITY, Options, merge_options
 from mageflow.core.records import (
     Control,
@@ -81,14 +81,21 @@ def move(run: RunRecord, status: RunStatus) -> None:
 
 
 def run_row(run: RunRecord) -> OutboxRow:
-    """Give the outbox row that makes `run` due."""
+    """Give the outbox row that makes `run` due.
+
+    What is due now is queued by the age of its flow, so a flow that has begun is finished before a younger one begins:
+    callbacks do not wait behind all that was started after their cause.
+    """
+    due_at = run.due_at
+    if run.status is RunStatus.QUEUED and run.since is not None:
+        due_at = min(due_at, run.since)
     return OutboxRow(
         key=run.key,
         run=run.key,
         route=run.route,
         task=run.task,
         priority=run.options.priority or DEFAULT_PRIORITY,
-        due_at=run.due_at,
+        due_at=due_at,
     )
 
 
@@ -139,6 +146,7 @@ def new_run(
         route=signature.route,
         status=RunStatus.SUSPENDED if held else RunStatus.SCHEDULED if due_at > now else RunStatus.QUEUED,
         due_at=due_at,
+        since=(cause.since if cause.since is not None else cause.due_at) if cause is not None else None,
         origin=origin,
         on_success=signature.on_success,
         on_error=signature.on_error,
@@ -183,7 +191,7 @@ def _lineage_of_callbacks(records: Records, run: RunRecord) -> tuple[str, ...]:
     """Give the runs whose control reaches the callbacks of `run`.
 
     It does not grow along a line of callbacks: the root, the composites around, and a run that is held itself. Done
-    callbacks of a cancelled run leave what cancelled it behind, and every hold below that: they are there to hear of it.
+    callbacks of a cancelled run leave what cancelled it behind, with every hold below: they are there to hear of it.
     """
     if run.status is RunStatus.CANCELLED:
         above = takewhile(lambda key: control_of(records, Control.NONE, (key,)) is not Control.CANCEL, run.lineage)
@@ -211,7 +219,7 @@ def make_callbacks(
     rows: list[OutboxRow] = []
     touches: list[tuple[str, float]] = []
     for slot, place, key in chosen:
-        run_id = callback_id(run.key, slot.value, place)
+        run_id = callback_id(life_of(run.key, run.created_at), slot.value, place)
         signature = signature_in(records, key)
         if signature is None:
             writes.append(_run_of_removed(run, run_id, key, slot, now))

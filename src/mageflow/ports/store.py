@@ -5,8 +5,9 @@ commits the decision if nothing it was decided on has changed. The guarantees be
 `mageflow.testing.contracts`.
 
 * **Atomic.** All of a decision is committed, or nothing: writes, deletes, touches, rows settled and rows put.
-* **Fenced.** A write carries the revision that was loaded; another revision in the store means that the decision is
-  made again on what is there now. A revision of 0 means that the record must not exist.
+* **Fenced.** A decision is committed only if every record that it was decided on, written or merely read, still has the
+  revision that was loaded; otherwise it is made again on what is there now. A revision of 0 means that the record must
+  not exist.
 * **Repeatable.** Every record that a commit writes carries the commit's token. After `StoreUnavailableError` it is
   unknown whether the commit happened; the caller repeats it with the same token, and the core finds it on the records.
 * **Durable** as far as the store says it is; a commit that was answered is seen by every later read of any process.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import concurrent.futures.thread
 import logging
 import traceback
 from collections.abc import Awaitable, Callable, Collection
@@ -16,7 +17,8 @@ from msgspec import Raw
 
 from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
 from mageflow.core.records import Control, Failure, Record, RunRecord, replace
-from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, StoreError
+from mageflow.core.status import RunStatus
+from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -30,6 +32,9 @@ logger = logging.getLogger("mageflow.runtime")
 Outcome = Succeeded | Failed | Stopped | HandedBack
 
 _LONGEST_TRACEBACK = 20_000
+_CALLERS = {__file__, concurrent.futures.thread.__file__}
+_ELSEWHERE = 1.0
+"""Seconds until a run that was brought to the wrong process is due again: it must not go to and fro all the time."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _LOOK_PAUSE = 0.02
@@ -48,10 +53,12 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "looked", "reason", "run", "stoppable", "task", "thread")
+    __slots__ = ("current", "looked", "reach", "reason", "run", "stoppable", "task", "thread")
 
     def __init__(self, run: RunRecord, task: asyncio.Task[Any]) -> None:
         self.run = run
+        self.reach = (run.key, *run.lineage)
+        """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run)
         self.reason: StopReason | None = None
@@ -64,7 +71,14 @@ class Attempt:
 
     def ring(self, record: Record | None) -> None:
         """Something about the run or its lineage changed."""
-        if isinstance(record, RunRecord) and record.control in (Control.INTERRUPT, Control.CANCEL):
+        if not isinstance(record, RunRecord):
+            return
+        if record.key == self.run.key:
+            self.reach = (record.key, *record.lineage)
+            ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
+            if ended or record.attempt > self.run.attempt:
+                self.stop(StopReason.LOST)
+        if record.control in (Control.INTERRUPT, Control.CANCEL):
             self.stop(StopReason.CONTROL)
 
     def stop(self, reason: StopReason) -> None:
@@ -170,11 +184,10 @@ class Executor:
     async def _look(self, attempts: Collection[Attempt]) -> None:
         if not attempts:
             return
-        keys = dict.fromkeys(key for attempt in attempts for key in (attempt.run.key, *attempt.run.lineage))
-        records = await self._tx.store.load(tuple(keys))
+        records = await self._tx.store.load(tuple(dict.fromkeys(key for attempt in attempts for key in attempt.reach)))
         for attempt in attempts:
-            for key in (attempt.run.key, *attempt.run.lineage):
-                attempt.ring(records[key])
+            for key in attempt.reach:
+                attempt.ring(records.get(key))
 
     async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
@@ -210,7 +223,7 @@ class Executor:
         task = self._registry.find(run.task)
         if task is None:  # an engine brought it to the wrong process: it waits for one that knows it
             logger.warning("run %s of task %r, which this process does not know, is handed back", run.key, run.task)
-            return HandedBack(), None
+            return HandedBack(after=_ELSEWHERE), None
         assembled: Assembled | None = None
         try:
             assembled = assemble(claimed, task, self._registry)
@@ -225,7 +238,7 @@ class Executor:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and attempt.reason is None and attempt.task.cancelling():
                 raise  # nobody of ours: the event loop itself is going down
-            return _raised(attempt, error), assembled.frozen
+            return _raised(attempt, task, error), assembled.frozen
         finally:
             while attempt.reason is not None and attempt.task.cancelling():
                 attempt.task.uncancel()
@@ -332,12 +345,15 @@ def _stopped(attempt: Attempt) -> Outcome:
     return Stopped() if attempt.reason is StopReason.CONTROL else HandedBack()
 
 
-def _raised(attempt: Attempt, error: BaseException) -> Outcome:
+def _raised(attempt: Attempt, task: RegisteredTask, error: BaseException) -> Outcome:
     """Give the outcome of a body that raised."""
     if attempt.reason is not None:  # what a body raises on its way out of a stop says nothing about its work
         return _stopped(attempt)
-    retry = isinstance(error, Exception) and not isinstance(error, NonRetryable)
-    return Failed(failure=_failure(attempt.run, error), retry=retry)
+    failure = _failure(attempt.run, error)
+    if isinstance(error, RetryAfter):
+        return Failed(failure=failure, after=error.delay)
+    retry = isinstance(error, task.retry_on) and not isinstance(error, (NonRetryable, *task.give_up_on))
+    return Failed(failure=failure, retry=retry)
 
 
 def _failure(run: RunRecord, error: BaseException) -> Failure:
@@ -353,7 +369,7 @@ def _failure(run: RunRecord, error: BaseException) -> Failure:
 def _trace(error: BaseException) -> str:
     """Give the traceback from the body's own frame on: the frames that called it say nothing to its author."""
     frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+    while frame is not None and frame.tb_frame.f_code.co_filename in _CALLERS:
         frame = frame.tb_next
     try:
         text = "".join(traceback.format_exception(type(error), error, frame))

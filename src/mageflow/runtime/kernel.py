@@ -32,6 +32,7 @@ from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
 
@@ -57,6 +58,7 @@ class Kernel:
         self.registry = registry
         self.config = config
         self.tx = Transactor(store, entropy)
+        self.waiting = Waiting(store)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -163,8 +165,11 @@ class Kernel:
             users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
             if all(user.key == key for user in users.records):
                 unused.append(callback)
-        event = RemoveSignature(key=key, callbacks=tuple(unused), token=self.tx.token())
-        await self.tx.commit(SignatureReply, (key, *unused), event)
+        gone = [key, *unused]
+        for begin in range(0, len(gone), _PAGE):  # the signature itself first: what it named is unused then
+            first, *others = gone[begin : begin + _PAGE]
+            event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
+            await self.tx.commit(SignatureReply, (first, *others), event)
         return True
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mageflow.core.events import Claim, ClaimReply, End, EndReply, HandedBack, Verdict
+from mageflow.core.events import Claim, ClaimReply, Verdict
 from mageflow.core.ids import WORKER
 from mageflow.core.records import OutboxRow, RunRecord, WorkerRecord
 from mageflow.core.status import RunStatus
@@ -18,7 +18,7 @@ from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Delivered, Engine, Pull, Reported
 from mageflow.runtime.execute import Executor, StopReason
 from mageflow.runtime.heart import Heart
-from mageflow.runtime.holding import Holding
+from mageflow.runtime.holding import Holding, hand_back
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import TaskRegistry
@@ -264,6 +264,8 @@ class Worker:
 
     async def deliver(self, run: str) -> Delivered:
         """Claim and execute the run of one delivery."""
+        if self._closing:
+            return Delivered(Reported.HELD_BACK)
         event = Claim(run=run, worker=self.key, defaults=self._registry.defaults(), token=self._tx.token())
         self._enter()
         try:
@@ -325,18 +327,9 @@ class Worker:
         await self._hand_back_forgotten()
 
     async def _hand_back_forgotten(self) -> None:
-        worker = self.key
-        for run in await self._holding.find_forgotten(self._tx.store, worker):
+        for run in await self._holding.find_forgotten(self._tx.store, self.key):
             logger.warning("the reply to the claim of run %s was lost; it is handed back", run.key)
-            event = End(
-                run=run.key,
-                worker=worker,
-                attempt=run.attempt,
-                outcome=HandedBack(),
-                defaults=self._registry.defaults(),
-                token=self._tx.token(),
-            )
-            await self._tx.commit(EndReply, (run.key, *run.lineage), event)
+            await hand_back(self._tx, run, self._registry.defaults())
 
     async def _purge(self) -> None:
         removed = _BATCH

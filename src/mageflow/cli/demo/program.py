@@ -10,6 +10,7 @@ import ast
 import asyncio
 import hashlib
 import os
+import threading
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,7 +18,7 @@ from typing import Annotated
 
 from pydantic import BaseModel
 
-from mageflow import ErrorValue, Mageflow, ReturnValue, RunHandle, RunOptions, TaskFailure
+from mageflow import ErrorValue, Mageflow, ReturnValue, RunHandle, TaskFailure
 
 __all__ = ["STORE", "Figures", "Problem", "examine"]
 
@@ -67,6 +68,10 @@ class Problem(BaseModel):
     reason: str
 
 
+_one_at_a_time = threading.Lock()
+"""Some releases of CPython 3.11 count the depth of a tree for all threads together, and fail at random; the
+interpreter's own lock lets one thread parse at a time anyway (python/cpython#106905)."""
+
 # The tasks. What they return is kept with their run, in the same commit that ends it: nothing is recorded twice, and
 # nothing that ended is lost, whenever the process dies.
 
@@ -75,7 +80,8 @@ class Problem(BaseModel):
 def examine_file(file: SourceFile) -> Figures:
     """Read, hash and parse a file. It is not async, so it runs in a thread."""
     source = file.path.read_bytes()
-    functions, classes = _count(ast.parse(source, file.path.name))
+    with _one_at_a_time:
+        functions, classes = _count(ast.parse(source, file.path.name))
     return Figures(
         path=file.path,
         sha256=hashlib.sha256(source).hexdigest(),
@@ -105,23 +111,18 @@ async def examine(folder: Path, files: Sequence[Path], report: Callable[[Figures
     """
     _ignore_what_the_parser_warns_of()
     async with mage:
-        # One signature is the callback of all files; the folder is bound to it once. The files are all due from the
-        # start: without the priority their callbacks would wait behind the last of them.
-        soon = RunOptions(priority=3)
-        recorded = await mage.sign(record_figures, run_options=soon, folder=folder)
-        refused = await mage.sign(record_problem, run_options=soon, folder=folder)
+        # One signature is the callback of all files; the folder is bound to it once.
+        recorded = await mage.sign(record_figures, folder=folder)
+        refused = await mage.sign(record_problem, folder=folder)
 
         async def start(file: Path) -> RunHandle[Figures]:
             signature = await mage.sign(examine_file, success_callbacks=[recorded], error_callbacks=[refused])
             return await signature.start(SourceFile(path=file))
 
-        window = asyncio.Semaphore(_WATCHED_AT_ONCE)
-
         async def follow(run: RunHandle[Figures]) -> None:
-            async with window:
-                await run.settled()  # the file's run and its callback have ended
-                for callback in await run.caused():
-                    report(await callback.result())
+            await run.outcome()
+            for callback in await run.caused():
+                report(await callback.result())
 
         runs = await asyncio.gather(*map(start, files))
         async with mage.worker(concurrency=_THREADS):
@@ -131,8 +132,6 @@ async def examine(folder: Path, files: Sequence[Path], report: Callable[[Figures
 
 _THREADS = (os.cpu_count() or 1) * 4
 """A thread holds the interpreter while it parses, so more of them would not be faster; a few keep it busy."""
-
-_WATCHED_AT_ONCE = 64
 
 
 def _ignore_what_the_parser_warns_of() -> None:

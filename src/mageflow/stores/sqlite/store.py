@@ -26,6 +26,9 @@ from mageflow.stores.watching import Watchers
 
 __all__ = ["SqliteStore"]
 
+_AT_EXIT = 2.0
+"""Seconds that a program's exit waits for each thread, where nobody closed the store."""
+
 _inherited: list[object] = []
 """Threads' leavings of a parent process: closing its connections here would pull its locks from under it."""
 
@@ -48,6 +51,10 @@ class _Open:
             self.reading.stop()
             self.writing.stop()
             self.bell.stop()
+            if not threading.main_thread().is_alive():  # the program ends: let what is written reach the file itself
+                self.reading.join(_AT_EXIT)
+                self.writing.join(_AT_EXIT)
+                self.bell.join(_AT_EXIT)
 
     def join(self) -> None:
         self.reading.join()

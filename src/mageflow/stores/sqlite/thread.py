@@ -134,9 +134,9 @@ class Thread(Generic[W]):
         """Let the thread do what waits, close its connection and end."""
         self._queue.put(None)
 
-    def join(self) -> None:
-        """Wait until the thread has ended."""
-        self._thread.join()
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the thread has ended, or for `timeout` seconds."""
+        self._thread.join(timeout)
 
     def _serve(self) -> None:
         connection: Connection | None = None

@@ -8,7 +8,6 @@ from typing import Any, cast
 import msgspec
 
 from mageflow.core.decision import Decision
-from mageflow.core.ids import retry_id
 from mageflow.core.records import Control, Origin, RunRecord, WorkerRecord, advance_key
 from mageflow.core.status import TRANSITIONS, WAITING, RunStatus
 from mageflow.ports.engine import Delivered, Reported
@@ -19,6 +18,8 @@ __all__ = ["Auditor"]
 
 _SOON = 1e-3 + 1e-6
 """Seconds by which a run may begin before its time, and what is lost of them in floating point."""
+_LONGEST_PAUSE = 4.0
+"""Seconds after which a commit that the store did not answer is repeated, at most."""
 _GONE = ("SignatureNotFoundError", "RunNotFoundError")
 
 
@@ -75,15 +76,12 @@ class Auditor:
         if run.cause is None:
             return
         cause = self.ledger.runs[run.cause]
-        siblings = self.ledger.caused.setdefault(cause.key, [])
         expected = self.ledger.expected(cause)
-        again = any(run.key == retry_id(sibling) for sibling in siblings)
         self._hold(
-            again or expected.get(run.key) == (run.origin, run.signature),
+            self.ledger.is_retry(run) or expected.get(run.key) == (run.origin, run.signature),
             "only the callbacks of an outcome exist, each under its derived id",
             f"{self._name(run.key)} ({run.origin}) was caused by {self._name(cause.key)}, {cause.status}",
         )
-        siblings.append(run.key)
 
     def _check_change(self, before: RunRecord, after: RunRecord) -> None:
         name = self._name(after.key)
@@ -128,7 +126,8 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         if holder is None or body is None or body.over or not holder.alive or holder.frozen:
             return
-        since = self.ledger.among.loop.time() - max(holder.thawed_at, self.ledger.tries.get(before.worker or "", 0.0))
+        able = max(holder.thawed_at, holder.reached_at() + _LONGEST_PAUSE)
+        since = self.ledger.among.loop.time() - max(able, self.ledger.tries.get(before.worker or "", 0.0))
         self._hold(
             since <= self.ledger.lease,
             "a worker beats as long as a body of it executes",
@@ -140,6 +139,10 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         holder = self.ledger.workers.get(before.worker or "", process)
         self._hold(holder is process, "only its holder ends an attempt", f"{name}: {process.name}, not {holder.name}")
+        came_to_nothing = after.failures == before.failures and after.status is not RunStatus.SUCCEEDED
+        given_up = process.leaving and came_to_nothing  # what does not end within the grace period is handed back
+        if given_up:
+            return
         if body is not None:
             self._hold(
                 body.process is process and body.over, "an attempt ends when its body has", f"{name} by {process.name}"
@@ -159,6 +162,9 @@ class Auditor:
         if after.status is RunStatus.SUCCEEDED:
             fits = body is not None and came_to == "value" and _plain(after.result) == body.value
             self._hold(fits, "a result is what the attempt's body returned", shown)
+            limit = after.options.execution_timeout
+            if body is not None and limit is not None and body.is_timed and body.message.get("act") != "stubborn":
+                self._hold(body.took <= limit + _SOON, "a body has its execution_timeout", f"{shown}, {body.took} s")
             return
         if failure is None:
             gone = body is None and after.failure is not None and after.failure.type in _GONE
@@ -175,6 +181,7 @@ class Auditor:
             f"{shown} ({failure.type}: {failure.message})",
         )
         self._hold(failure.attempt == before.attempt, "a failure names its attempt", shown)
+        self._hold(after.failures == before.failures + 1, "retries are counted right", shown)
         tries = timeout or came_to == "error"
         left = tries and after.failures <= (after.options.retries or 0)
         self._hold((after.status is RunStatus.FAILED) is not left, "retries are counted right", shown)
@@ -191,12 +198,11 @@ class Auditor:
 
     def _check_terminal(self, before: RunRecord | None, after: RunRecord) -> None:
         name = self._name(after.key)
-        lost = after.failure is not None and after.failure.type in _GONE and not self.ledger.is_retry(after)
-        self._hold(
-            not lost or after.signature in self.ledger.removed,
-            "what a live run needs is kept",
-            f"{name}: {after.failure}",
-        )
+        lost = after.failure is not None and after.failure.type in _GONE
+        cause = self.ledger.runs.get(after.cause or "", after)
+        removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        removed = removed or self.ledger.is_retry(after) or self.ledger.is_retry(cause)  # of what is not kept any more
+        self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:
             self.history.counts[after.status.value] += 1
             cancelled = after.status is RunStatus.CANCELLED
@@ -219,7 +225,8 @@ class Auditor:
         row = self.ledger.rows.get(run.key)
         name = f"{self._name(run.key)}, {run.status}"
         if run.status in WAITING:
-            due = row is not None and (row.due_at, row.route, row.task) == (run.due_at, run.route, run.task)
+            queued = min(run.due_at, run.since or run.due_at) if run.status is RunStatus.QUEUED else run.due_at
+            due = row is not None and (row.due_at, row.route, row.task) == (queued, run.route, run.task)
             self._hold(due, "nothing due is missing from the outbox", f"{name}: {row}")
         else:
             self._hold(row is None, "the outbox has only what is due", name)
@@ -235,7 +242,7 @@ class Auditor:
         self.history.count(process.name, "body", name)
         run = self.ledger.runs[run_id]
         self._hold((run_id, attempt) not in self.ledger.bodies, "an attempt has one body", name)
-        body = Body(run_id, attempt, worker, process, message)
+        body = Body(run_id, attempt, worker, process, message, self.ledger.now())
         for number in range(1, attempt):
             other = self.ledger.bodies.get((run_id, number))
             together = other is not None and not other.over and other.process.alive and not other.process.frozen
@@ -248,7 +255,8 @@ class Auditor:
             "a body begins only while its run is held",
             f"{name}: {run.status}",
         )
-        self._check_message(name, run, message, bound)
+        if held:
+            self._check_message(name, run, message, bound)
         return body
 
     def _check_message(self, name: str, run: RunRecord, message: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
@@ -276,6 +284,8 @@ class Auditor:
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""
         body.over, body.came_to, body.value = True, came_to, value
+        body.took = self.ledger.now() - body.began
+        body.is_timed = body.process.thawed_at < body.began - self.ledger.epoch
         self.history.tell(body.process.name, f"{self._name(body.run)}, attempt {body.attempt}, came to {came_to}")
 
     def delivered(self, process: Process, run_id: str, delivered: Delivered) -> None:

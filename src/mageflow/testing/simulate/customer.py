@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +16,6 @@ from mageflow.core.records import Control, Origin, SignatureRecord
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError
 from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.waiting import wait_ended
 from mageflow.testing.simulate.ledger import Ledger
 from mageflow.testing.simulate.plans import ACTS, TASKS
 from mageflow.testing.simulate.process import Process
@@ -29,10 +29,13 @@ _DAY = 24 * 3600.0
 
 
 class Orders:
-    """What outlives a customer's process: the signatures, and how deep their callbacks go."""
+    """What outlives a customer's process: the signatures, how deep their callbacks go, and how long all is kept."""
 
-    def __init__(self) -> None:
+    def __init__(self, rng: random.Random) -> None:
+        self.active_ttl = rng.choice((_DAY, _DAY, 8.0))
+        self.done_ttl = rng.choice((_DAY, _DAY, 4.0))
         self.depths: dict[str, int] = {}
+        self.held: dict[str, None] = {}
 
 
 class Customer:
@@ -100,15 +103,15 @@ class Customer:
             kwargs={
                 "act": rng.choice(ACTS),
                 "times": rng.randint(1, 3),
-                "span": round(rng.choice((0.0, 0.2, 3.0)) * rng.random(), 3),
+                "span": round(rng.choice((0.0, 0.2, 3.0, 6.0)) * rng.random(), 3),
                 "note": rng.randint(0, 99),
             },
             on_success=lists[0],
             on_error=lists[1],
             on_done=lists[2],
             options=_options(rng),
-            active_ttl=_DAY,
-            done_ttl=_DAY,
+            active_ttl=self._orders.active_ttl,
+            done_ttl=self._orders.done_ttl,
         )
         await self._kernel.put_signature(record)
         self._orders.depths[key] = depth
@@ -175,6 +178,7 @@ class Customer:
         if key is None:
             return
         control = self._rng.choice((Control.SUSPEND, Control.INTERRUPT, Control.NONE, Control.CANCEL))
+        self._orders.held[key] = None
         await self._kernel.control_signature(key, control)
         self._history.count(self._process.name, f"signature's {control.value or 'resume'}", self._history.name(key))
 
@@ -195,7 +199,11 @@ class Customer:
         key = self._some_run()
         if key is None:
             return
-        run = await wait_ended(self._kernel.store, key, self._rng.random() * 3)
+        run = await self._kernel.waiting.ended(key, self._rng.random() * 3)
+        if self._rng.random() < 0.5:
+            await self._kernel.waiting.settled(run, self._rng.random() * 3)
+            if not self._ledger.settled(self._ledger.runs[key]):
+                raise self._history.fail("what is said to be settled is", self._history.name(key))
         if run.status is not self._ledger.runs[key].status:
             raise self._history.fail("who waits hears the truth", f"{key}: {run.status}")
 
@@ -203,18 +211,21 @@ class Customer:
         """Stop what lingers, then resume all that is held."""
         lingering = [run.key for run in self._ledger.runs.values() if run.status is RunStatus.RUNNING]
         for key in lingering:
-            await self._kernel.control_run(key, Control.INTERRUPT)
+            cause = self._ledger.runs.get(self._ledger.runs[key].cause or "")
+            through_cause = cause is not None and cause.control is Control.NONE and self._rng.random() < 0.5
+            held = cause.key if cause is not None and through_cause else key
+            await self._try(partial(self._kernel.control_run, held, Control.INTERRUPT))
         for _ in range(30):
             await asyncio.sleep(1.0)
             if not any(self._ledger.runs[key].status is RunStatus.RUNNING for key in lingering):
                 break
-        for key, signature in list(self._ledger.signatures.items()):
-            if signature.control is not Control.NONE:
-                await self._kernel.control_signature(key, Control.NONE)
+        for key in list(self._ledger.signatures):
+            if key in self._orders.held:  # also where somebody resumed it, and died before all its runs were
+                await self._try(partial(self._kernel.control_signature, key, Control.NONE))
         for run in list(self._ledger.runs.values()):
             forgotten = run.status is RunStatus.SUSPENDED and run.signature not in self._ledger.signatures
             if forgotten or run.control in (Control.SUSPEND, Control.INTERRUPT):
-                await self._kernel.control_run(run.key, Control.NONE)
+                await self._try(partial(self._kernel.control_run, run.key, Control.NONE))
 
 
 def _options(rng: random.Random) -> Options:

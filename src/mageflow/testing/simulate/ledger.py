@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from mageflow.core.decision import Decision
 from mageflow.core.events import ClaimReply, Verdict
-from mageflow.core.ids import callback_id
+from mageflow.core.ids import callback_id, life_of, retry_id
 from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, SignatureRecord, WorkerRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
@@ -26,6 +26,10 @@ class Body:
     worker: str
     process: Process
     message: Mapping[str, Any]
+    began: float
+    took: float = 0.0
+    is_timed: bool = True
+    """Whether `took` is its own doing, and not that of a freeze."""
     over: bool = False
     came_to: str = ""
     """`value`, `error` (may be tried again), `final` (may not), `stopped`."""
@@ -51,8 +55,12 @@ class Ledger:
         self.lease = lease
         self.runs: dict[str, RunRecord] = {}
         self.signatures: dict[str, SignatureRecord] = {}
+        self.removed: set[str] = set()
+        """The signatures that somebody removed; what the purge takes is not among them."""
         self.workers: dict[str, Process] = {}
         """The processes of the worker records that are there."""
+        self.purged: set[str] = set()
+        """The runs that the store has no more."""
         self.rows: dict[str, OutboxRow] = {}
         self.bodies: dict[tuple[str, int], Body] = {}
         self.claims: dict[tuple[str, int], tuple[str, Mapping[str, Any]]] = {}
@@ -66,6 +74,11 @@ class Ledger:
 
     def now(self) -> float:
         return self._clock.now()
+
+    @property
+    def epoch(self) -> float:
+        """The store's time when the loop's was 0."""
+        return self._clock.now() - self.among.loop.time()
 
     def name(self, key: str | None) -> str:
         return self.history.name(key) if key is not None else "nobody"
@@ -99,12 +112,15 @@ class Ledger:
         for row in decision.rows:
             self.rows[row.key] = row
         for record in decision.deletes:
-            self.signatures.pop(record.key, None)
+            if self.signatures.pop(record.key, None) is not None:
+                self.removed.add(record.key)
             if self.workers.pop(record.key, None) is not None:
                 self.history.tell(process.name, f"withdraws {self.name(record.key)}")
         changes: list[Change] = []
         for record in decision.writes:
             if isinstance(record, RunRecord):
+                if record.rev == 0:
+                    self._forget(record.key)
                 changes.append((self.runs.get(record.key), record))
                 self.runs[record.key] = record
             elif isinstance(record, SignatureRecord):
@@ -120,15 +136,42 @@ class Ledger:
         self._note_claim(decision.reply)
         return changes
 
+    def purge(self, keys: Iterable[str]) -> None:
+        """Note what the purge took, which no decision shows."""
+        for key in keys:
+            self.history.count("store", "purged", self.name(key))
+            if self.signatures.pop(key, None) is None:
+                self.purged.add(key)
+
+    def _forget(self, key: str) -> None:
+        """A run begins: if there was one of this id, which an idempotency key gave it, the purge has taken it."""
+        if self.runs.pop(key, None) is None:
+            return
+        self.purged.discard(key)
+        for number in [hold for hold in self.claims if hold[0] == key]:
+            del self.claims[number]
+            self.bodies.pop(number, None)
+        for caused in self.caused.pop(key, ()):
+            self.history.tell("-", f"{self.name(caused)} was caused by an earlier {self.name(key)}")
+
     def _note_claim(self, reply: Any) -> None:
         if isinstance(reply, ClaimReply) and reply.verdict is Verdict.CLAIMED and reply.run is not None:
             bound = reply.signature.kwargs if reply.signature is not None else {}
             self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", bound)
 
+    def settled(self, run: RunRecord) -> bool:
+        """Whether a run and all that it caused have ended."""
+        caused = (self.runs[key] for key in self.caused.get(run.key, ()))
+        return run.status.is_terminal and run.cursor is None and all(map(self.settled, caused))
+
     def control(self, run: RunRecord) -> Control:
         """Give the strongest control in reach, found in another way than the core does."""
-        reach = [run, *(self.runs[key] for key in run.lineage if key in self.runs)]
+        reach = [run, *(self.runs[key] for key in run.lineage if key not in self.purged)]
         return max((each.control for each in reach), key=lambda control: list(Control).index(control))
+
+    def is_retry(self, run: RunRecord) -> bool:
+        """Whether somebody wanted this run in place of an ended one with the same cause."""
+        return any(run.key == retry_id(key) for key in self.caused.get(run.cause or "", self.runs))
 
     def expected(self, run: RunRecord) -> dict[str, tuple[Origin, str]]:
         lists = {
@@ -140,7 +183,7 @@ class Ledger:
             return {}
         slots = [*lists[run.status], ("done", Origin.OUTCOME, run.on_done)]
         return {
-            callback_id(run.key, slot, place): (origin, key)
+            callback_id(life_of(run.key, run.created_at), slot, place): (origin, key)
             for slot, origin, keys in slots
             for place, key in enumerate(keys)
         }
