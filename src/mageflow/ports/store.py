@@ -25,7 +25,7 @@ from mageflow.core.decision import Decide, Decision
 from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, Record
 
-__all__ = ["Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
+__all__ = ["Beater", "Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -70,6 +70,26 @@ Ring = Callable[[Record | None], None]
 
 DecideClaim = Callable[[OutboxRow], tuple[Collection[str], Decide]]
 """Gives for a row the keys to load and the claim's decision, whose reply is a `ClaimReply`."""
+
+
+class Beater(Protocol):
+    """Beats for one worker, from one thread that need not be an event loop's, and beside all else that the store does.
+
+    Nothing is opened before the first beat. A beat waits for nobody in this process: neither an event loop that stands
+    still nor a long batch of commits holds it up.
+    """
+
+    def beat(self) -> None:
+        """Add one to the worker's beat, if its record exists.
+
+        Raises:
+            StoreError: it could not be done; the next beat tries anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the beats have opened; called in the thread that beat."""
+        ...
 
 
 class Store(Protocol):
@@ -130,6 +150,10 @@ class Store(Protocol):
 
     async def beat(self, worker: str) -> Mapping[str, int]:
         """Add one to the beat of the worker record `worker`, if it exists; give the beats of all worker records."""
+        ...
+
+    def beater(self, worker: str) -> Beater:
+        """Give what beats for `worker` from a thread of the caller's."""
         ...
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:

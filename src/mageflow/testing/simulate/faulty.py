@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 from mageflow.core.decision import Decide, Decision, Need, Records
 from mageflow.core.records import OutboxRow, Record
 from mageflow.errors import StoreConflictError, StoreUnavailableError
-from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring, Store
+from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring, Store
 from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
@@ -124,6 +124,9 @@ class FaultyStore:
 
         self._auditor.ledger.try_beat(worker)
         return await self._call("beat", act)
+
+    def beater(self, worker: str) -> Beater:
+        return self._store.beater(worker)
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         return await self._call("query", lambda: self._store.query(where, limit=limit, cursor=cursor))
