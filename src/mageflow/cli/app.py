@@ -12,6 +12,7 @@ from mageflow.cli.demo.command import demo
 from mageflow.cli.listing import ls
 from mageflow.cli.output import FAILED, INTERRUPTED, complain, tolerate_any_encoding
 from mageflow.cli.showing import show
+from mageflow.cli.worker import worker
 from mageflow.errors import MageflowError
 
 __all__ = ["app", "run"]
@@ -26,6 +27,11 @@ See it work on real files, with a run for each and a callback for each run:
 \b
     mageflow demo                       the standard library of this Python
     mageflow demo ~/code/my-project     your own files
+
+Execute what your programs start, in processes of their own:
+
+\b
+    mageflow worker shop.tasks:mage --processes 4
 
 Look at what your program has run:
 
@@ -71,6 +77,7 @@ def _options(
 app.command(short_help="Run a real job: parse Python files.")(demo)
 app.command(short_help="List the newest runs.")(ls)
 app.command(short_help="Show one run, whole.")(show)
+app.command(short_help="Execute an app's runs.")(worker)
 
 
 def run() -> None:
