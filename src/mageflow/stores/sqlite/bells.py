@@ -87,10 +87,10 @@ class Doorbell:
         if self._own is not None:
             self._send({self._own: _ANYTHING})  # it wakes the thread, which sees that it is over
 
-    def join(self) -> None:
-        """Wait until the bell is down, after `stop`."""
+    def join(self, timeout: float | None = None) -> None:
+        """Wait until the bell is down, after `stop`, for `timeout` seconds at most."""
         if self._thread is not None:
-            self._thread.join()
+            self._thread.join(timeout)
 
     # Ringing the others, in the writer's thread
 

@@ -54,6 +54,7 @@ class _Open:
             if not threading.main_thread().is_alive():  # the program ends: let what is written reach the file itself
                 self.reading.join(_AT_EXIT)
                 self.writing.join(_AT_EXIT)
+                self.bell.join(_AT_EXIT)
 
     def join(self) -> None:
         self.reading.join()
