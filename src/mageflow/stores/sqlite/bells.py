@@ -11,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+import time
 from collections.abc import Generator, Mapping
 
 import msgspec
@@ -29,6 +30,8 @@ _MOST_NAMED = 1000
 """Changed records that a ring names; more than that are «anything»."""
 _LARGEST = 1 << 17
 _HANGINGS = 5
+_KNOWN_FOR = 0.5
+"""Seconds for which the bells that were seen are rung without another look at the folder."""
 _HAS_SOCKETS = hasattr(socket, "AF_UNIX")
 
 _entropy = SystemEntropy()
@@ -65,6 +68,8 @@ class Doorbell:
         self._over = False
         self._thread: threading.Thread | None = None
         self._own: str | None = None
+        self._known: list[str] = []
+        self._known_until = 0.0
         self._owed: set[str] = set()
         """Bells that could not take a ring: the next one tells them to look at everything."""
 
@@ -96,10 +101,7 @@ class Doorbell:
 
     def ring(self, changed: Mapping[str, Record | None], routes: set[str]) -> None:
         """Tell the other processes what was committed; never waits."""
-        try:
-            names = [name for name in os.listdir(self._folder) if name != self._own and name[0] != "."]
-        except OSError:  # nobody has a bell
-            return
+        names = self._others()
         if not names:
             return
         said = _ANYTHING
@@ -107,6 +109,21 @@ class Doorbell:
             roots = {record.root or record.key for record in changed.values() if isinstance(record, RunRecord)}
             said = msgspec.msgpack.encode(Heard(list(changed), sorted(roots), sorted(routes)))
         self._send({name: _ANYTHING if name in self._owed else said for name in names})
+
+    def _others(self) -> list[str]:
+        """Give the bells of the others, from memory for a while: a look at the folder costs more than a commit may.
+
+        A new bell tells those that hang already of itself; who has none is not told, and looks each time.
+        """
+        now = time.perf_counter()
+        if self._own is None or now > self._known_until:
+            self._known_until = now + _KNOWN_FOR
+            try:
+                names = os.listdir(self._folder)
+            except OSError:  # nobody has a bell
+                names = []
+            self._known = [name for name in names if name != self._own and name[0] != "."]
+        return self._known
 
     def _send(self, said: Mapping[str, bytes]) -> None:
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sender:
@@ -124,6 +141,7 @@ class Doorbell:
                 os.unlink(os.path.join(self._folder, name))
         except FileNotFoundError:
             self._owed.discard(name)
+            self._known_until = 0.0
         except OSError:  # it is full, or not ours to ring
             self._owed.add(name)
         else:
@@ -144,6 +162,7 @@ class Doorbell:
             logger.debug("%s: no bell can hang here (%s); changes are looked for instead", self._folder, error)
             return
         self._own = name
+        self._send(dict.fromkeys(self._others(), _ANYTHING))
         try:
             while not self._over:
                 heard = [bell.recv(_LARGEST)]
@@ -159,6 +178,8 @@ class Doorbell:
 
     def _pass_on(self, heard: list[bytes]) -> None:
         rings: Rings = {}
+        if _ANYTHING in heard:
+            self._known_until = 0.0
         try:
             said = [_decoder.decode(each) for each in heard] if _ANYTHING not in heard else None
         except msgspec.DecodeError:  # another release speaks otherwise

@@ -25,6 +25,8 @@ __all__ = ["ACTS", "TASKS", "make_registry"]
 ACTS = ("succeed", "succeed", "succeed", "fail", "fail", "break", "refuse", "stubborn", "opaque", "linger")
 
 _LINGERS = 1000.0
+_LONGEST_IN_CALM = 0.2
+"""The last worker may have one slot, and a backlog is no deadlock."""
 
 
 class Plan(BaseModel):
@@ -90,8 +92,10 @@ def _body(process: Process, auditor: Auditor, failed: Counter[str]) -> Callable[
         run = current_run()
         call = auditor.begin(process, run.id, run.attempt, plan.model_dump(mode="json"))
         try:
-            lingers = plan.act == "linger" and process.is_stormy
-            await _pause(process, _LINGERS if lingers else plan.span, plan.act)
+            span = min(plan.span, _LONGEST_IN_CALM)
+            if process.is_stormy:
+                span = _LINGERS if plan.act == "linger" else plan.span
+            await _pause(process, span, plan.act)
         except asyncio.CancelledError:
             auditor.end(call, "stopped")
             raise
