@@ -170,6 +170,7 @@ def _parked(sight: Sight, run: RunRecord) -> Explanation:
     signature = sight.signature
     if signature is not None and signature.control in _HOLDING:
         words = f"its signature {signature.key} was {_DONE[signature.control]}, and with it all of its runs"
+        holders = [holder for holder in holders if holder.key != run.key]  # a resume of the signature lifts that too
         holders.append(_Holder(signature.key, signature.control, words))
     if run.status is RunStatus.INTERRUPTED:
         state = f"Its body was stopped in attempt {run.attempt}, and runs again from its beginning when it is resumed"

@@ -29,6 +29,7 @@ __all__ = [
     "complain",
     "console",
     "invocation",
+    "note",
     "print_json",
     "print_table",
     "span",
@@ -68,6 +69,11 @@ def complain(message: str) -> None:
     """Say in one line on stderr what went wrong."""
     line = " ".join(clean(message).split())
     print(f"mageflow: {line}", file=sys.stderr)
+
+
+def note(message: str) -> None:
+    """Say in one line on stderr what is good to know, beside the output."""
+    complain(message)
 
 
 def tolerate_any_encoding() -> None:
