@@ -12,9 +12,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import flows, limits
+from benchmarks import flows, limits, processes
 
-TARGETS = {"hop_ms": 0.35, "runs_per_s": 5_000.0, "import_s": 0.2}
+TARGETS = {
+    "hop_ms": 0.35,
+    "runs_per_s": 5_000.0,
+    "import_s": 0.2,
+    "pickup_ms": 2.0,
+    "pickup_p99_ms": 5.0,
+    "idle_percent": 1.0,
+    "nothing_gain": 1.0,
+    "spin_gain": 1.5,
+}
 
 
 def measure(sizes: list[int], repeats: int) -> dict[str, Any]:
@@ -30,6 +39,7 @@ def measure(sizes: list[int], repeats: int) -> dict[str, Any]:
         hops = asyncio.run(flows.hop(folder / "hop.db", repeats=repeats))
         found["hop_ms"], found["hop_all_ms"] = median(hops), hops
         found["hop_memory_ms"] = median(asyncio.run(flows.hop("memory://", repeats=repeats)))
+        found.update(_between_processes(folder, repeats))
         runs: dict[int, dict[str, float]] = {}
         for size in sizes:
             rounds = repeats if size <= 10_000 else 1
@@ -40,6 +50,25 @@ def measure(sizes: list[int], repeats: int) -> dict[str, Any]:
             }
     found["runs"] = runs
     found["runs_per_s"] = runs[10_000 if 10_000 in runs else sizes[0]]["runs_per_s"]
+    return found
+
+
+def _between_processes(folder: Path, repeats: int) -> dict[str, float]:
+    pairs = [asyncio.run(processes.pickup(folder / f"pickup-{place}.db")) for place in range(repeats)]
+    found = {
+        "pickup_ms": median(pair[0] for pair in pairs),
+        "pickup_p99_ms": median(pair[1] for pair in pairs),
+        "idle_percent": 100 * processes.idle_share(folder / "idle.db"),
+        "machine_gain": limits.second_process(),
+    }
+    for task, count in (("nothing", 10_000), ("spin", 500)):
+        for workers in (1, 2):
+            rates = [
+                asyncio.run(processes.throughput(folder / f"{task}-{workers}-{place}.db", task, count, workers))
+                for place in range(min(repeats, 3))
+            ]
+            found[f"{task}_{workers}_per_s"] = median(rates)
+        found[f"{task}_gain"] = found[f"{task}_2_per_s"] / found[f"{task}_1_per_s"]
     return found
 
 
@@ -54,6 +83,12 @@ def show(found: dict[str, Any]) -> None:
         ("import mageflow, s", f"{found['import_s']:.3f}", _verdict(found, "import_s", False)),
         ("hop to a success callback, ms", f"{found['hop_ms']:.3f}", _verdict(found, "hop_ms", False)),
         ("the same in memory, ms", f"{found['hop_memory_ms']:.3f}", ""),
+        ("start in another process, ms", f"{found['pickup_ms']:.3f}", _verdict(found, "pickup_ms", False)),
+        ("the same, 99th percentile", f"{found['pickup_p99_ms']:.3f}", _verdict(found, "pickup_p99_ms", False)),
+        ("an idle worker, % of a core", f"{found['idle_percent']:.2f}", _verdict(found, "idle_percent", False)),
+        ("a second process of pure Python, times", f"{found['machine_gain']:.2f}", limit),
+        ("a second worker, bodies of 5 ms, times", f"{found['spin_gain']:.2f}", _verdict(found, "spin_gain", True)),
+        ("the same, empty bodies, times", f"{found['nothing_gain']:.2f}", _verdict(found, "nothing_gain", True)),
         ("runs a second, in one process", f"{found['runs_per_s']:,.0f}", _verdict(found, "runs_per_s", True)),
     ]
     for size, pair in found["runs"].items():

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
+import sys
 import time
 from pathlib import Path
 
-__all__ = ["sqlite_commits", "tasks"]
+__all__ = ["second_process", "sqlite_commits", "tasks"]
 
 
 def sqlite_commits(folder: Path, *, full: bool, seconds: float = 1.0) -> float:
@@ -36,3 +38,17 @@ async def tasks(count: int = 50_000) -> float:
     for _ in range(count // 100):
         await asyncio.gather(*(nothing() for _ in range(100)))
     return count / (time.perf_counter() - begun)
+
+
+def second_process(seconds: float = 2.0) -> float:
+    """Give how many times as much two processes of pure Python get done as one: what this machine has left just now."""
+    code = f"import time\nuntil = time.thread_time() + {seconds}\nwhile time.thread_time() < until: pass"
+
+    def spend(count: int) -> float:
+        begun = time.perf_counter()
+        processes = [subprocess.Popen([sys.executable, "-c", code]) for _ in range(count)]
+        for process in processes:
+            process.wait()
+        return time.perf_counter() - begun
+
+    return 2 * spend(1) / spend(2)

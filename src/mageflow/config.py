@@ -84,7 +84,9 @@ class RunOptions:
     def to_core(self) -> Options:
         """Give the stored form."""
         factor: Any = self.backoff_factor  # where no checker looked it may be anything
-        if factor is not None and (isinstance(factor, bool) or not isinstance(factor, int | float) or not factor >= 1):
+        if factor is not None and (
+            isinstance(factor, bool) or not isinstance(factor, int | float) or not 1 <= factor < math.inf
+        ):
             raise OptionError(
                 f"backoff_factor={factor!r} is not allowed; give a number of 1 or more", option="backoff_factor"
             )
@@ -195,6 +197,7 @@ class MageflowConfig:
     Args:
         ttl: how long signatures and finished runs are kept.
         lease: seconds after which a worker that gives no sign of life is dead, and its runs are taken back.
+        max_stall: seconds for which a worker's event loop may stand still, before it counts as dead too.
         unknown_task_after: seconds for which a run waits for a worker that knows its task, before it fails.
         max_worker_losses: how many workers may die on one run, before it fails.
         redeliver_after: seconds after which a delivery that an engine may have lost is made again.
@@ -204,13 +207,14 @@ class MageflowConfig:
 
     ttl: TTLConfig = field(default_factory=TTLConfig)
     lease: Seconds = 10.0
+    max_stall: Seconds = 30.0
     unknown_task_after: Seconds = 24 * 3600.0
     max_worker_losses: int = 3
     redeliver_after: Seconds = 60.0
     durability: str = "normal"
 
     def __post_init__(self) -> None:
-        for name in ("lease", "unknown_task_after", "redeliver_after"):
+        for name in ("lease", "max_stall", "unknown_task_after", "redeliver_after"):
             self.seconds(name)
         _count(self.max_worker_losses, "max_worker_losses", 0, None)
         if self.durability not in ("normal", "full"):

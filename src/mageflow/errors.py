@@ -7,6 +7,7 @@ and what to do; the facts in it are also typed attributes.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import timedelta
 from difflib import get_close_matches
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "NotRunningError",
     "OptionError",
     "RecordTooLargeError",
+    "RetryAfter",
     "RunCancelledError",
     "RunFailedError",
     "RunNotFoundError",
@@ -206,6 +208,21 @@ class RunCancelledError(MageflowError):
 
 class NonRetryable(MageflowError):
     """Raise it in a task's body to fail the run for good, whatever retries it has left."""
+
+
+class RetryAfter(MageflowError):
+    """Raise it in a task's body to fail the attempt and say when the next one may begin.
+
+    It counts as a failed attempt: with no retries left the run fails. The pause replaces the backoff.
+
+    Args:
+        delay: seconds, or a `timedelta`, as a server's Retry-After says.
+        message: why; it becomes the failure's message.
+    """
+
+    def __init__(self, delay: float | timedelta, message: str = "") -> None:
+        self.delay = delay.total_seconds() if isinstance(delay, timedelta) else float(delay)
+        super().__init__(message or f"to be tried again in {self.delay:g} s")
 
 
 class StoreError(MageflowError):

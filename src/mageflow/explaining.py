@@ -69,6 +69,8 @@ def _scheduled(sight: Sight, run: RunRecord) -> Explanation:
     left = say_span(run.due_at - sight.now)
     if run.failures and run.failure is not None:
         reason = f"It failed with {failure_line(run)} and is tried again in {left}, at {when}: {which_retry(run)}."
+    elif run.attempt:
+        reason = f"A worker handed it back in attempt {run.attempt}; it is due again in {left}, at {when}."
     else:
         reason = f"It was started to begin at {when}: that is in {left}."
     return sight.say(
@@ -111,9 +113,9 @@ def _queued(sight: Sight, run: RunRecord) -> Explanation:
 def _unroutable(sight: Sight, run: RunRecord) -> Explanation:
     live = [worker for worker in sight.workers if not worker.gone]
     knowing = [worker for worker in live if run.task in worker.tasks]
-    until = say_moment(run.due_at)
+    fails_at = (run.unroutable_at or run.due_at) + sight.patience
     nobody = f"No worker knows the task {run.task!r}{near_tasks(run.task, live)}"
-    reason = f"{nobody}. It fails at {until} if none has come by then."
+    reason = f"{nobody}. It fails at {say_moment(fails_at)} if none has come (unknown_task_after)."
     if knowing:
         by_now = f"{plural(len(knowing), 'live worker')} {verb(knowing, 'know')} it by now and will take it"
         reason = f"No worker knew the task {run.task!r}; {by_now}."
@@ -123,7 +125,7 @@ def _unroutable(sight: Sight, run: RunRecord) -> Explanation:
         waits_for=f"a worker that knows the task {run.task!r}",
         since=run.unroutable_at,
         next_step=None if knowing else sight.start_a_worker,
-        facts=facts_of(run) | {"workers": len(live), "workers_that_know": len(knowing), "fails_at": iso(run.due_at)},
+        facts=facts_of(run) | {"workers": len(live), "workers_that_know": len(knowing), "fails_at": iso(fails_at)},
     )
 
 

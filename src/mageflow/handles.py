@@ -200,10 +200,13 @@ class RunHandle(Generic[R]):
 
         Raises:
             MageflowError: the run has not ended.
+            SignatureNotFoundError: it never received its message, and the signature to make it from is gone.
         """
         again = await self._kernel.retry(self.id)
         if again is None:
             status = await self.status()
+            if status.is_terminal:
+                await self._kernel.require_signature(self._record.signature)
             raise MageflowError(f"run {self.id} is {status}; only a run that has ended can be tried again")
         return RunHandle(self._kernel, again)
 

@@ -30,6 +30,8 @@ class Sight:
     key: str
     location: str
     now: float
+    patience: float
+    """Seconds for which a run waits for a worker that knows its task, by this client's settings."""
     record: RunRecord | SignatureRecord | None = None
     signature: SignatureRecord | None = None
     ancestors: list[RunRecord] = field(default_factory=list[RunRecord])
@@ -48,7 +50,8 @@ class Sight:
         """Read what there is to see."""
         store = kernel.store
         record = (await store.load((key,)))[key]
-        sight = cls(key=key, location=store.location, now=await store.now(), workers=workers)
+        patience = kernel.config.seconds("unknown_task_after")
+        sight = cls(key=key, location=store.location, now=await store.now(), patience=patience, workers=workers)
         if isinstance(record, SignatureRecord):
             sight.record = record
             where = Filter(signature=key, live=True)

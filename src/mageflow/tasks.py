@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 from datetime import timedelta
 from functools import update_wrapper
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, Protocol, TypedDict, TypeVar, cast, overload
@@ -26,7 +26,7 @@ V = TypeVar("V")
 
 
 class TaskOptions(TypedDict, total=False):
-    """The options of a task: the same names as in `RunOptions`, whose values beat them."""
+    """The options of a task: those of `RunOptions`, whose values beat them, and what only a task can say."""
 
     delay: float | timedelta | None
     retries: int | None
@@ -35,6 +35,8 @@ class TaskOptions(TypedDict, total=False):
     execution_timeout: float | timedelta | None
     schedule_timeout: float | timedelta | None
     priority: int | None
+    retry_on: type[Exception] | Sequence[type[Exception]] | None
+    give_up_on: type[Exception] | Sequence[type[Exception]] | None
 
 
 class Task(Generic[P, M, R, F]):
@@ -150,6 +152,9 @@ class TaskDecorator(ABC):
             execution_timeout: seconds (or a `timedelta`) that one attempt may take.
             schedule_timeout: seconds (or a `timedelta`) that a due run may wait for a worker.
             priority: 1 (the default) to 3.
+            retry_on: the exception class, or classes, after which `retries` counts; others fail the run at once. Every
+                exception by default. A timeout is always tried again.
+            give_up_on: those among them that fail the run at once, as `NonRetryable` does.
 
         Raises:
             TaskShapeError: if the function's parameters cannot be served.
@@ -159,17 +164,49 @@ class TaskDecorator(ABC):
         """
         first, name = _target(target, given)
         input_validator = given.pop("input_validator", None)
+        retry_on = _exceptions(given, "retry_on", (Exception,))
+        give_up_on = _exceptions(given, "give_up_on", ())
         options, native = _options(given, self._engine_name())
 
         def register(fn: Any) -> Task[..., Any, Any, Any]:
             fn = _plain(fn)
             chosen = name if name is not None else name_of(fn)
             body = inspect_body(fn, chosen, input_validator)
-            registered = RegisteredTask(name=chosen, fn=fn, body=body, options=options.to_core(), native=native)
+            registered = RegisteredTask(
+                name=chosen,
+                fn=fn,
+                body=body,
+                options=options.to_core(),
+                retry_on=retry_on,
+                give_up_on=give_up_on,
+                native=native,
+            )
             self._register_task(registered)
             return Task(registered, options, input_validator)
 
         return register if first is None else register(first)
+
+
+def _exceptions(
+    given: dict[str, Any], option: str, default: tuple[type[Exception], ...]
+) -> tuple[type[Exception], ...]:
+    """Take an option that is an exception's class or several.
+
+    Raises:
+        OptionError: if it is anything else.
+    """
+    classes = given.pop(option, None)
+    if classes is None:
+        return default
+    several = tuple(cast("Iterable[Any]", classes)) if isinstance(classes, list | tuple | set) else (classes,)
+    for each in several:
+        if not (isinstance(each, type) and issubclass(each, Exception)):
+            raise OptionError(
+                f"{option}={classes!r} is not allowed; give an exception class or a tuple of them, as "
+                f"{option}=(TimeoutError, ConnectionError)",
+                option=option,
+            )
+    return several
 
 
 def _plain(fn: Any) -> Any:

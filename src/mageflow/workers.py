@@ -11,6 +11,7 @@ from typing import Any, Self
 from mageflow.config import MageflowConfig
 from mageflow.errors import ConfigurationError, MageflowError
 from mageflow.runtime.execute import Executor
+from mageflow.runtime.heart import Heart
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.recovery import Patience
 from mageflow.runtime.worker import Worker, WorkerSettings
@@ -41,7 +42,9 @@ class WorkerContext:
         self._kernel.check_open()
         if self._worker is not None:
             raise MageflowError("this worker is running already; make another one with mage.worker()")
-        worker = Worker(self._kernel.tx, self._kernel.registry, self._kernel.engine, self._executor, self._settings)
+        kernel, settings = self._kernel, self._settings
+        heart = Heart(kernel.store.beater, every=settings.beat, max_stall=kernel.config.seconds("max_stall"))
+        worker = Worker(kernel.tx, kernel.registry, kernel.engine, self._executor, settings, heart)
         await worker.start()
         self._worker = worker
         return self

@@ -163,6 +163,31 @@ async def test_cancelling_an_ended_run_cancels_what_it_caused(mage: Mageflow, si
     }
 
 
+async def test_cancelling_a_run_in_the_middle_reaches_all_that_follows_from_it(
+    mage: Mageflow, sign: Sign, gate: Gate
+) -> None:
+    ran: list[str] = []
+
+    @mage.task
+    async def step(msg: dict[str, Any]) -> None:
+        ran.append(msg["name"])
+
+    last = await sign(step, name="last")
+    gated = await sign("gated", success_callbacks=[last])
+    third = await sign(step, name="third", success_callbacks=[gated])
+    second = await sign(step, name="second", success_callbacks=[third, await sign(step, name="beside")])
+    root = await (await sign(step, name="first", success_callbacks=[second])).start()
+    async with mage.worker():
+        await gate.entered.wait()
+        (middle,) = await root.caused()
+        await middle.cancel()
+        await root.settled(timeout=10)
+    assert sorted(ran) == ["beside", "first", "second", "third"]
+    (stopped,) = await mage.find_runs(task_name="gated")
+    assert stopped.seen.status is RunStatus.CANCELLED
+    assert await root.status() is await middle.status() is RunStatus.SUCCEEDED
+
+
 async def test_suspending_an_ended_run_holds_what_follows_and_resuming_lets_it_go(mage: Mageflow, sign: Sign) -> None:
     ran: list[str] = []
 

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import pytest
 
-from mageflow import Mageflow, OptionError, RunFailedError, RunOptions, RunStatus, current_run
+from mageflow import Mageflow, OptionError, RetryAfter, RunFailedError, RunOptions, RunStatus, current_run
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import ManualClock
 from tests.api.conftest import Sign, work
@@ -153,6 +153,41 @@ async def test_a_run_that_no_worker_begins_in_time_fails() -> None:
             await handle.result(timeout=10)
 
 
+@pytest.mark.parametrize(
+    ("raised", "attempts"),
+    [(TimeoutError, 3), (ConnectionRefusedError, 3), (ConnectionResetError, 1), (ValueError, 1)],
+)
+async def test_only_the_named_exceptions_are_tried_again(
+    mage: Mageflow, raised: type[Exception], attempts: int
+) -> None:
+    @mage.task(retries=2, retry_on=(TimeoutError, ConnectionError), give_up_on=ConnectionResetError)
+    async def call() -> None:
+        raise raised("no")
+
+    handle = await (await mage.sign(call)).start()
+    await work(mage)
+    assert (await handle.info()).attempts == attempts
+
+
+async def test_a_body_says_when_it_is_to_be_tried_again() -> None:
+    clock = ManualClock()
+    mage = Mageflow(store=MemoryStore(clock))
+
+    @mage.task(retries=1, backoff_factor=2, retry_on=TimeoutError)
+    async def busy() -> None:
+        raise RetryAfter(timedelta(minutes=5), "the server is busy")
+
+    handle = await (await mage.sign(busy)).start()
+    await work(mage)
+    info = await handle.info()
+    assert info.due_at.timestamp() == pytest.approx(clock.now() + 300)
+    assert info.failure is not None
+    assert (info.failure.type, info.failure.message) == ("RetryAfter", "the server is busy")
+    clock.advance(301)
+    await work(mage)
+    assert await handle.status() is RunStatus.FAILED
+
+
 async def test_a_retry_waits_for_its_backoff() -> None:
     clock = ManualClock()
     mage = Mageflow(store=MemoryStore(clock))
@@ -216,6 +251,8 @@ def test_an_option_that_cannot_be_used_is_refused_with_what_is_allowed(
         ({"concurrency": "input.user_id"}, ["concurrency", "Hatchet"]),
         ({"rate_limits": []}, ["rate_limits", "Hatchet"]),
         ({"queue_name": "x"}, ["queue_name", "Taskiq"]),
+        ({"retry_on": "TimeoutError"}, ["retry_on='TimeoutError'", "exception class"]),
+        ({"give_up_on": [KeyboardInterrupt]}, ["give_up_on", "exception class"]),
         ({"eta": datetime(2030, 1, 1, tzinfo=UTC)}, ["eta", "RunOptions(eta=...)"]),
         ({"retries": -1}, ["retries=-1"]),
     ],

@@ -17,6 +17,7 @@ from mageflow.cli.purging import purge
 from mageflow.cli.showing import show
 from mageflow.cli.starting import run_task
 from mageflow.cli.steering import cancel, interrupt, resume, retry, suspend
+from mageflow.cli.worker import worker
 from mageflow.errors import MageflowError
 
 __all__ = ["app", "run"]
@@ -31,6 +32,11 @@ See it work on real files, with a run for each and a callback for each run:
 \b
     mageflow demo                       the standard library of this Python
     mageflow demo ~/code/my-project     your own files
+
+Execute what your programs start, in processes of their own:
+
+\b
+    mageflow worker shop.tasks:mage --processes 4
 
 Look at what your program has run, and start a task from here:
 
@@ -85,6 +91,7 @@ def _options(
 app.command(short_help="Run a real job: parse Python files.")(demo)
 app.command(short_help="List the newest runs.")(ls)
 app.command(short_help="Show one run, whole.")(show)
+app.command(short_help="Execute an app's runs.")(worker)
 app.command(short_help="Say why a run is where it is.")(explain)
 app.command("run", short_help="Start a task by its name.")(run_task)
 app.command(short_help="Cancel runs and what they lead to.")(cancel)

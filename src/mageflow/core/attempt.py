@@ -42,6 +42,8 @@ __all__ = ["claim", "end", "reroute", "retry", "start", "strand", "take_back"]
 
 _HOLDING = (Control.SUSPEND, Control.INTERRUPT)
 _FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
+_NEXT_LOOK = 5.0
+"""Seconds until a run whose task nobody knows is looked at again, at least."""
 _EARLY = 1e-3
 """Seconds by which an engine's own clock may run ahead of the store's."""
 
@@ -241,7 +243,9 @@ def _after(
             return wait(run, now + _pause(run, failed, jitter), now, control)
         case Stopped() if control in _HOLDING:
             return _park(run, now)
-        case Stopped() | HandedBack():
+        case HandedBack(after):
+            return wait(run, now + after, now, control)
+        case Stopped():
             return wait(run, now, now, control)
 
 
@@ -306,7 +310,9 @@ def strand(records: Records, event: Strand, now: float, jitter: float) -> Decisi
         return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
     if run.status is not RunStatus.UNROUTABLE:
         move(run, RunStatus.UNROUTABLE)
-    stranded = replace(run, status=RunStatus.UNROUTABLE, unroutable_at=since, due_at=since + event.patience)
+    # It is looked at again before it fails, less and less often: who knows its task may have come meanwhile.
+    due_at = min(since + event.patience, now + max(_NEXT_LOOK, now - since))
+    stranded = replace(run, status=RunStatus.UNROUTABLE, unroutable_at=since, due_at=due_at)
     return Decision(writes=(stranded,), rows=(run_row(stranded),), reply=EndReply(run=stranded, accepted=True))
 
 

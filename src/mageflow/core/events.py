@@ -90,7 +90,10 @@ class Stopped(Struct, frozen=True):
 
 
 class HandedBack(Struct, frozen=True):
-    """The worker leaves before the body could end; the attempt counts for nothing."""
+    """The worker leaves before the body could end, or cannot begin it; the attempt counts for nothing."""
+
+    after: float = 0.0
+    """Seconds until the next attempt."""
 
 
 # The life of a run

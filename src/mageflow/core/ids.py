@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b32encode
 from hashlib import blake2b
 
-__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "made_at", "retry_id"]
+__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "retry_id"]
 
 RUN = "run_"
 SIGNATURE = "sig_"
@@ -13,6 +13,8 @@ WORKER = "wrk_"
 
 _STAMP = 10
 """The first characters of an id tell when it was made; they keep a store's new rows side by side."""
+
+_IDEMPOTENT = RUN + "0" * _STAMP
 
 
 def _digest(*parts: str) -> str:
@@ -24,6 +26,15 @@ def callback_id(cause: str, slot: str, place: int) -> str:
     return f"{RUN}{cause[len(RUN) : len(RUN) + _STAMP]}{_digest(cause, slot, str(place))}"
 
 
+def life_of(run: str, created_at: float) -> str:
+    """Give what the callbacks of a run derive their ids from, as the `cause` of `callback_id`.
+
+    It is the run's id. But an idempotency key gives its id again when its first run is no longer kept, and callbacks of
+    that one may be kept longer: their ids are taken.
+    """
+    return f"{run}@{created_at}" if run.startswith(_IDEMPOTENT) else run
+
+
 def retry_id(run: str) -> str:
     """Give the id of the run that tries the ended run `run` again."""
     return f"{RUN}{run[len(RUN) : len(RUN) + _STAMP]}{_digest(run, 'retry')}"
@@ -31,7 +42,7 @@ def retry_id(run: str) -> str:
 
 def idempotent_id(task: str, key: str) -> str:
     """Give the id of the one run that `task` may have under the idempotency key `key` while its record is kept."""
-    return f"{RUN}{'0' * _STAMP}{_digest('idempotency', task, key)}"
+    return f"{_IDEMPOTENT}{_digest('idempotency', task, key)}"
 
 
 def made_at(key: str) -> float | None:

@@ -123,8 +123,8 @@ def sweep(records: Records, event: Sweep, now: float, jitter: float) -> Decision
 
 
 def _under(run: RunRecord, target: RunRecord) -> RunRecord:
-    """A run that the swept one caused obeys it from now on, and so do its own callbacks."""
-    if target.key in run.lineage or run.cause != target.key:
+    """A live descendant of the swept run obeys it from now on, and so do its own callbacks."""
+    if target.key in run.lineage or run.status.is_terminal:
         return run
     return replace(run, lineage=(*run.lineage, target.key))
 

@@ -7,7 +7,7 @@ from itertools import takewhile
 
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import Defaults, Slot
-from mageflow.core.ids import callback_id
+from mageflow.core.ids import callback_id, life_of
 from mageflow.core.options import DEFAULT_PRIORITY, Options, merge_options
 from mageflow.core.records import (
     Control,
@@ -219,7 +219,7 @@ def make_callbacks(
     rows: list[OutboxRow] = []
     touches: list[tuple[str, float]] = []
     for slot, place, key in chosen:
-        run_id = callback_id(run.key, slot.value, place)
+        run_id = callback_id(life_of(run.key, run.created_at), slot.value, place)
         signature = signature_in(records, key)
         if signature is None:
             writes.append(_run_of_removed(run, run_id, key, slot, now))

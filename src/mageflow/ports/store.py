@@ -5,8 +5,9 @@ commits the decision if nothing it was decided on has changed. The guarantees be
 `mageflow.testing.contracts`.
 
 * **Atomic.** All of a decision is committed, or nothing: writes, deletes, touches, rows settled and rows put.
-* **Fenced.** A write carries the revision that was loaded; another revision in the store means that the decision is
-  made again on what is there now. A revision of 0 means that the record must not exist.
+* **Fenced.** A decision is committed only if every record that it was decided on, written or merely read, still has the
+  revision that was loaded; otherwise it is made again on what is there now. A revision of 0 means that the record must
+  not exist.
 * **Repeatable.** Every record that a commit writes carries the commit's token. After `StoreUnavailableError` it is
   unknown whether the commit happened; the caller repeats it with the same token, and the core finds it on the records.
 * **Durable** as far as the store says it is; a commit that was answered is seen by every later read of any process.
@@ -24,7 +25,7 @@ from mageflow.core.decision import Decide, Decision
 from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, Record
 
-__all__ = ["Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
+__all__ = ["Beater", "Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -69,6 +70,26 @@ Ring = Callable[[Record | None], None]
 
 DecideClaim = Callable[[OutboxRow], tuple[Collection[str], Decide]]
 """Gives for a row the keys to load and the claim's decision, whose reply is a `ClaimReply`."""
+
+
+class Beater(Protocol):
+    """Beats for one worker, from one thread that need not be an event loop's, and beside all else that the store does.
+
+    Nothing is opened before the first beat. A beat waits for nobody in this process: neither an event loop that stands
+    still nor a long batch of commits holds it up.
+    """
+
+    def beat(self) -> None:
+        """Add one to the worker's beat, if its record exists.
+
+        Raises:
+            StoreError: it could not be done; the next beat tries anew.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of what the beats have opened; called in the thread that beat."""
+        ...
 
 
 class Store(Protocol):
@@ -129,6 +150,10 @@ class Store(Protocol):
 
     async def beat(self, worker: str) -> Mapping[str, int]:
         """Add one to the beat of the worker record `worker`, if it exists; give the beats of all worker records."""
+        ...
+
+    def beater(self, worker: str) -> Beater:
+        """Give what beats for `worker` from a thread of the caller's."""
         ...
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
+
 from mageflow.core.events import AdvanceCallbacks, ControlReply, Defaults, Sweep
 from mageflow.core.lifecycle import SWEEP_PAGE
 from mageflow.core.records import RunRecord
-from mageflow.ports.store import Filter
+from mageflow.core.status import RunStatus
+from mageflow.ports.store import Filter, Store
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["advance"]
@@ -26,32 +29,80 @@ async def advance(transactor: Transactor, run_id: str, defaults: Defaults) -> No
 
 
 async def _sweep(transactor: Transactor, run: RunRecord, defaults: Defaults) -> None:
-    """Reach every live descendant, page by page; from the beginning where the control changed on the way."""
-    cursor: str | None = None
+    """Reach every live descendant, page by page; from the beginning where the control changed on the way.
+
+    A descendant that ended before it was reached may have caused runs that do not obey `run` yet: the sweep has come to
+    its end when it meets nobody who did not obey.
+    """
     while run.cursor is not None and run.cursor.sweep:
-        page = await transactor.store.query(
-            Filter(root=run.root or run.key, live=True), limit=SWEEP_PAGE, cursor=cursor
-        )
-        reached = tuple(
-            record.key
-            for record in page.records
-            if isinstance(record, RunRecord) and (run.key in record.lineage or record.cause == run.key)
-        )
-        event = Sweep(
-            run=run.key,
-            sweep=run.cursor.sweep,
-            page=reached,
-            last=page.cursor is None,
-            defaults=defaults,
-            token=transactor.token(),
-        )
-        reply = await transactor.commit(ControlReply, (run.key, *reached), event)
-        if reply.run is None:
-            return
-        if reply.run.cursor is None or reply.run.cursor.sweep != run.cursor.sweep:
-            cursor = None
-        elif event.last:
-            return
+        sweep = run.cursor.sweep
+        strangers = False
+        async for page in _pages(transactor.store, run):
+            strangers = strangers or any(run.key not in record.lineage for record in page)
+            swept = await _reach(transactor, run, tuple(record.key for record in page), defaults)
+            if swept is None:
+                return
+            run = swept
+            if run.cursor is None or run.cursor.sweep != sweep:
+                break
         else:
-            cursor = page.cursor
-        run = reply.run
+            if strangers:
+                continue
+            ended = await _reach(transactor, run, (), defaults, last=True)
+            if ended is None or ended.cursor is None or ended.cursor.sweep == sweep:
+                return
+            run = ended
+
+
+async def _reach(
+    transactor: Transactor, run: RunRecord, page: tuple[str, ...], defaults: Defaults, *, last: bool = False
+) -> RunRecord | None:
+    assert run.cursor is not None
+    event = Sweep(
+        run=run.key, sweep=run.cursor.sweep, page=page, last=last, defaults=defaults, token=transactor.token()
+    )
+    return (await transactor.commit(ControlReply, (run.key, *page), event)).run
+
+
+async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]]:
+    """Give the live descendants of a run, a commit's worth at a time."""
+    page: list[RunRecord] = []
+    descendants = _of_root(store, run) if run.root is None else _of_cause(store, run)
+    async for record in descendants:
+        page.append(record)
+        if len(page) == SWEEP_PAGE:
+            yield page
+            page = []
+    if page:
+        yield page
+
+
+async def _of_root(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
+    async for record in _found(store, Filter(root=run.key, live=True)):
+        if run.key in record.lineage or record.cause == run.key:
+            yield record
+
+
+async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
+    """Walk from cause to cause: a line of callbacks carries no trace of a run in its middle that has ended."""
+    causes = [(run.key, True)]
+    while causes:
+        cause, entirely = causes.pop()
+        async for record in _found(store, Filter(cause=cause)):
+            if record.status.is_terminal:
+                # What a cancelled one caused is there to hear of its end; but a hold of `run` may have reached it.
+                causes.append((record.key, entirely and record.status is not RunStatus.CANCELLED))
+            elif entirely or run.key in record.lineage:
+                yield record
+
+
+async def _found(store: Store, where: Filter) -> AsyncGenerator[RunRecord]:
+    cursor: str | None = None
+    while True:
+        page = await store.query(where, limit=SWEEP_PAGE, cursor=cursor)
+        for record in page.records:
+            if isinstance(record, RunRecord):
+                yield record
+        cursor = page.cursor
+        if cursor is None:
+            return

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures.thread
 import logging
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from enum import Enum
@@ -18,7 +18,7 @@ from msgspec import Raw
 from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
 from mageflow.core.records import Control, Failure, Record, RunRecord, replace
 from mageflow.core.status import RunStatus
-from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, StoreError
+from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -33,8 +33,12 @@ Outcome = Succeeded | Failed | Stopped | HandedBack
 
 _LONGEST_TRACEBACK = 20_000
 _CALLERS = {__file__, concurrent.futures.thread.__file__}
+_ELSEWHERE = 1.0
+"""Seconds until a run that was brought to the wrong process is due again: it must not go to and fro all the time."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
+_LOOK_PAUSE = 0.02
+"""Seconds between two looks at controls: the runs above a body may change with each end of its siblings."""
 
 
 class StopReason(Enum):
@@ -115,6 +119,8 @@ class Executor:
         self._load_signature = load_signature
         self._threads = threads
         self._pool: ThreadPoolExecutor | None = None
+        self._unread: dict[Attempt, None] = {}
+        self._rung = asyncio.Event()
         self.attempts: dict[tuple[str, int], Attempt] = {}
         """By run and attempt: a run that was taken back may be claimed again while its former body goes out."""
 
@@ -132,7 +138,15 @@ class Executor:
         assert task is not None
         attempt = Attempt(run, task)
         self.attempts[run.key, run.attempt] = attempt
-        unwatch = self._tx.store.watch((run.key, *run.lineage), attempt.ring)
+
+        def ring(record: Record | None) -> None:
+            if record is not None:
+                attempt.ring(record)
+            else:
+                self._unread[attempt] = None
+                self._rung.set()
+
+        unwatch = self._tx.store.watch((run.key, *run.lineage), ring)
         try:
             outcome, message = await self._attempt(attempt, claimed)
         except Exception as error:
@@ -140,11 +154,40 @@ class Executor:
             outcome, message = Failed(failure=_failure(run, error), retry=False), None
         finally:
             unwatch()
+            self._unread.pop(attempt, None)
             del self.attempts[run.key, run.attempt]
             ended()
         if attempt.reason is StopReason.LOST:
             return None
         return await self._commit(run, worker, outcome, message)
+
+    async def look_at_controls(self) -> None:
+        """Look whether a running body is to stop, where no ring said so: another process may have asked."""
+        attempts = [attempt for attempt in self.attempts.values() if attempt.looked]
+        for attempt in self.attempts.values():
+            attempt.looked = True
+        await self._look(attempts)
+
+    async def look_when_rung(self) -> None:
+        """Look at the controls of bodies whose run, or one above it, another process has changed; until cancelled."""
+        while True:
+            await self._rung.wait()
+            self._rung.clear()
+            attempts = list(self._unread)
+            self._unread.clear()
+            try:
+                await self._look(attempts)
+            except StoreError as error:
+                logger.debug("the store did not answer (%s); it is asked again with the next beat", error)
+            await asyncio.sleep(_LOOK_PAUSE)
+
+    async def _look(self, attempts: Collection[Attempt]) -> None:
+        if not attempts:
+            return
+        records = await self._tx.store.load(tuple(dict.fromkeys(key for attempt in attempts for key in attempt.reach)))
+        for attempt in attempts:
+            for key in attempt.reach:
+                attempt.ring(records.get(key))
 
     async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
@@ -180,7 +223,7 @@ class Executor:
         task = self._registry.find(run.task)
         if task is None:  # an engine brought it to the wrong process: it waits for one that knows it
             logger.warning("run %s of task %r, which this process does not know, is handed back", run.key, run.task)
-            return HandedBack(), None
+            return HandedBack(after=_ELSEWHERE), None
         assembled: Assembled | None = None
         try:
             assembled = assemble(claimed, task, self._registry)
@@ -195,7 +238,7 @@ class Executor:
         except BaseException as error:
             if isinstance(error, asyncio.CancelledError) and attempt.reason is None and attempt.task.cancelling():
                 raise  # nobody of ours: the event loop itself is going down
-            return _raised(attempt, error), assembled.frozen
+            return _raised(attempt, task, error), assembled.frozen
         finally:
             while attempt.reason is not None and attempt.task.cancelling():
                 attempt.task.uncancel()
@@ -302,12 +345,15 @@ def _stopped(attempt: Attempt) -> Outcome:
     return Stopped() if attempt.reason is StopReason.CONTROL else HandedBack()
 
 
-def _raised(attempt: Attempt, error: BaseException) -> Outcome:
+def _raised(attempt: Attempt, task: RegisteredTask, error: BaseException) -> Outcome:
     """Give the outcome of a body that raised."""
     if attempt.reason is not None:  # what a body raises on its way out of a stop says nothing about its work
         return _stopped(attempt)
-    retry = isinstance(error, Exception) and not isinstance(error, NonRetryable)
-    return Failed(failure=_failure(attempt.run, error), retry=retry)
+    failure = _failure(attempt.run, error)
+    if isinstance(error, RetryAfter):
+        return Failed(failure=failure, after=error.delay)
+    retry = isinstance(error, task.retry_on) and not isinstance(error, (NonRetryable, *task.give_up_on))
+    return Failed(failure=failure, retry=retry)
 
 
 def _failure(run: RunRecord, error: BaseException) -> Failure:

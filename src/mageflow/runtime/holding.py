@@ -5,13 +5,29 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 
+from mageflow.core.events import Defaults, End, EndReply, HandedBack
 from mageflow.core.records import RunRecord
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.transact import Transactor
 
-__all__ = ["Holding"]
+__all__ = ["Holding", "hand_back"]
 
 _PAGE = 200
 Hold = tuple[str, int]
+
+
+async def hand_back(transactor: Transactor, run: RunRecord, defaults: Defaults) -> None:
+    """Give up an attempt whose body was never begun here: it counts for nothing, and the run is due again."""
+    assert run.worker is not None
+    event = End(
+        run=run.key,
+        worker=run.worker,
+        attempt=run.attempt,
+        outcome=HandedBack(),
+        defaults=defaults,
+        token=transactor.token(),
+    )
+    await transactor.commit(EndReply, (run.key, *run.lineage), event)
 
 
 class Holding:

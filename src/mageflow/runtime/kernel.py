@@ -165,8 +165,11 @@ class Kernel:
             users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
             if all(user.key == key for user in users.records):
                 unused.append(callback)
-        event = RemoveSignature(key=key, callbacks=tuple(unused), token=self.tx.token())
-        await self.tx.commit(SignatureReply, (key, *unused), event)
+        gone = [key, *unused]
+        for begin in range(0, len(gone), _PAGE):  # the signature itself first: what it named is unused then
+            first, *others = gone[begin : begin + _PAGE]
+            event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
+            await self.tx.commit(SignatureReply, (first, *others), event)
         return True
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:

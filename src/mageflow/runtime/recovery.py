@@ -14,6 +14,7 @@ from mageflow.core.events import Announce, EndReply, Reroute, Strand, TakeBack, 
 from mageflow.core.records import RunRecord, TaskRecord, WorkerRecord, replace, task_key
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter
+from mageflow.runtime.holding import hand_back
 from mageflow.runtime.process import is_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
@@ -85,7 +86,10 @@ class Recovery:
 
     async def leave(self) -> None:
         """Withdraw this worker's record, and hand back what a claim brought too late to be executed."""
-        await self._take_back(self.me.key)
+        while (page := await self._tx.store.query(Filter(worker=self.me.key), limit=_PAGE)).records:
+            for record in page.records:
+                if isinstance(record, RunRecord):
+                    await hand_back(self._tx, record, self._registry.defaults())
         await self._tx.commit(type(None), (self.me.key,), Withdraw(worker=self.me.key, token=self._tx.token()))
 
     async def beat(self) -> bool:

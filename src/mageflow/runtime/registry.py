@@ -25,6 +25,10 @@ class RegisteredTask(Struct, frozen=True, kw_only=True, eq=False):
     fn: Callable[..., Any]
     body: Body
     options: Options = Options()
+    retry_on: tuple[type[Exception], ...] = (Exception,)
+    """The exceptions after which another attempt may follow."""
+    give_up_on: tuple[type[Exception], ...] = ()
+    """The exceptions among them after which none does."""
     native: Mapping[str, Any] = {}
     """Options that only its engine knows, as they were given."""
 

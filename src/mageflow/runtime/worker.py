@@ -10,14 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mageflow.core.events import Claim, ClaimReply, End, EndReply, HandedBack, Verdict
+from mageflow.core.events import Claim, ClaimReply, Verdict
 from mageflow.core.ids import WORKER
 from mageflow.core.records import OutboxRow, RunRecord, WorkerRecord
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Delivered, Engine, Pull, Reported
 from mageflow.runtime.execute import Executor, StopReason
-from mageflow.runtime.holding import Holding
+from mageflow.runtime.heart import Heart
+from mageflow.runtime.holding import Holding, hand_back
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import TaskRegistry
@@ -60,6 +61,7 @@ class Worker:
         engine: what brings the runs.
         executor: what executes them.
         settings: how it behaves.
+        heart: what beats for it from outside the event loop; None: only the loop itself beats.
     """
 
     def __init__(
@@ -69,17 +71,20 @@ class Worker:
         engine: Engine,
         executor: Executor,
         settings: WorkerSettings,
+        heart: Heart | None = None,
     ) -> None:
         self._tx = transactor
         self._registry = registry
         self._engine = engine
         self._executor = executor
         self._settings = settings
+        self._heart = heart
         self._relay = Relay(transactor, registry, engine, redeliver_after=settings.redeliver_after)
         self._recovery: Recovery | None = None
         self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
         self._beating: asyncio.Task[None] | None = None
+        self._hearts: list[asyncio.Task[None]] = []
         self._busy = 0
         self._entered = 0
         self._quiet = asyncio.Event()
@@ -108,6 +113,7 @@ class Worker:
             ),
             asyncio.create_task(self._every(self._settings.purge_every, self._purge), name="mageflow-purge"),
             asyncio.create_task(self._relay.advance_all(), name="mageflow-advance"),
+            asyncio.create_task(self._executor.look_when_rung(), name="mageflow-controls"),
         ]
         if not self._engine.capabilities.pulls:
             for route in self.routes:
@@ -129,6 +135,9 @@ class Worker:
         recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic)
         await recovery.arrive()
         self._recovery = recovery
+        if self._heart is not None:
+            await _cancel(self._hearts)
+            self._hearts = [asyncio.create_task(self._heart.beat(key), name="mageflow-heart")]
 
     @property
     def key(self) -> str:
@@ -149,7 +158,7 @@ class Worker:
             await self._wait_quiet(self._settings.grace)
         self._executor.close()
         if self._beating is not None:  # it went on until here: a worker whose bodies still run must not seem dead
-            await _cancel([self._beating])
+            await _cancel([self._beating, *self._hearts])
         if self._recovery is not None:
             await self._recovery.leave()
 
@@ -255,6 +264,8 @@ class Worker:
 
     async def deliver(self, run: str) -> Delivered:
         """Claim and execute the run of one delivery."""
+        if self._closing:
+            return Delivered(Reported.HELD_BACK)
         event = Claim(run=run, worker=self.key, defaults=self._registry.defaults(), token=self._tx.token())
         self._enter()
         try:
@@ -308,19 +319,7 @@ class Worker:
                 attempt.stop(StopReason.LOST)
             await self._arrive()
         await recovery.find_strays()
-        await self._look_at_controls()
-
-    async def _look_at_controls(self) -> None:
-        """Look whether a running body is to stop, where no ring said so: another process may have asked."""
-        attempts = [attempt for attempt in self._executor.attempts.values() if attempt.looked]
-        for attempt in self._executor.attempts.values():
-            attempt.looked = True
-        if not attempts:
-            return
-        records = await self._tx.store.load(tuple(dict.fromkeys(key for attempt in attempts for key in attempt.reach)))
-        for attempt in attempts:
-            for key in attempt.reach:
-                attempt.ring(records.get(key))
+        await self._executor.look_at_controls()
 
     async def _find_orphans(self) -> None:
         assert self._recovery is not None
@@ -328,18 +327,9 @@ class Worker:
         await self._hand_back_forgotten()
 
     async def _hand_back_forgotten(self) -> None:
-        worker = self.key
-        for run in await self._holding.find_forgotten(self._tx.store, worker):
+        for run in await self._holding.find_forgotten(self._tx.store, self.key):
             logger.warning("the reply to the claim of run %s was lost; it is handed back", run.key)
-            event = End(
-                run=run.key,
-                worker=worker,
-                attempt=run.attempt,
-                outcome=HandedBack(),
-                defaults=self._registry.defaults(),
-                token=self._tx.token(),
-            )
-            await self._tx.commit(EndReply, (run.key, *run.lineage), event)
+            await hand_back(self._tx, run, self._registry.defaults())
 
     async def _purge(self) -> None:
         removed = _BATCH

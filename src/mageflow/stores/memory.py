@@ -27,7 +27,7 @@ from mageflow.core.records import (
 )
 from mageflow.errors import StoreConflictError
 from mageflow.ports.clock import Clock, SystemClock
-from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring
+from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.paging import cursor_after, place_of
 from mageflow.stores.watching import Rings, Watchers, ring_out
 
@@ -74,6 +74,19 @@ class _Row:
         self.given = 0
         self.wait = 0.0
         self.again_at = 0.0
+
+
+class _Beater:
+    """Beats from any thread."""
+
+    def __init__(self, beat: Callable[[], object]) -> None:
+        self._beat = beat
+
+    def beat(self) -> None:
+        self._beat()
+
+    def close(self) -> None:
+        """Do nothing: nothing was opened."""
 
 
 class _Route:
@@ -161,6 +174,12 @@ class MemoryStore:
 
     async def beat(self, worker: str) -> Mapping[str, int]:
         await asyncio.sleep(0)
+        return self._beat(worker)
+
+    def beater(self, worker: str) -> Beater:
+        return _Beater(lambda: self._beat(worker))
+
+    def _beat(self, worker: str) -> Mapping[str, int]:
         with self._lock:
             workers = {key: kept for key, kept in self._records.items() if kept.index.kind == "worker"}
             if worker in workers:

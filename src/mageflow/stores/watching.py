@@ -84,6 +84,20 @@ class Watchers:
             for route in dict.fromkeys(routes):  # in the same order in every process
                 self._gather(self._routes.get(route), None, rings)
 
+    def collect_unread(self, keys: set[str], roots: set[str], routes: set[str], rings: Rings) -> None:
+        """Add what is to be called for another process's commits, of which only this much is known."""
+        with self._lock:
+            for watched, told in ((self._keys, keys), (self._trees, roots), (self._routes, routes)):
+                for key in sorted(told & watched.keys()):
+                    self._gather(watched[key], None, rings)
+
+    def collect_all(self, rings: Rings) -> None:
+        """Add what is to be called where anything may have changed."""
+        with self._lock:
+            for watched in (self._keys, self._trees, self._routes):
+                for watches in watched.values():
+                    self._gather(watches, None, rings)
+
     @staticmethod
     def _gather(watches: list[_Watch] | None, record: Record | None, rings: Rings) -> None:
         for watch in watches or ():

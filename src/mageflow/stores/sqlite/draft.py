@@ -205,79 +205,89 @@ class Draft:
             self.puts = {}
 
     def _flush_records(self) -> None:
-        inserts: list[tuple[Any, ...]] = []
-        moves: list[tuple[Any, ...]] = []
-        ends: list[tuple[Any, ...]] = []
-        changes: list[tuple[Any, ...]] = []
-        deletes: list[tuple[str, int]] = []
-        names: list[tuple[str, str]] = []
-        unnamed: list[str] = []
+        writes = _Writes()
         for key, record in self.written.items():
             before = self._before[key]
             if before is not None and (record is None or key in self._made_again):
-                deletes.append((key, before.rev))
-                if index_of(before).names:
-                    unnamed.append(key)
+                writes.delete(before)
                 before = None
-            if record is None:
-                continue
-            index = index_of(record)
-            due_at = record.due_at if isinstance(record, RunRecord) else None
-            data = encode(record)
-            if len(data) > _HEAVY:
-                self._heavy.add(key)
-            old = index_of(before) if before is not None else _NOTHING
-            if old.names != index.names:
-                unnamed.append(key)
-                names.extend((key, name) for name in index.names)
-            if before is not None and _differs_little(record, before, index, old):
-                change = (record.rev, index.status, index.worker, due_at)
-                if index.live is old.live and record.expires_at == before.expires_at:
-                    moves.append((*change, data, key, before.rev))
-                else:
-                    ends.append((*change, index.live, record.expires_at, data, key, before.rev))
-                continue
-            columns = (
-                record.rev,
-                index.kind,
-                record.created_at,
-                record.expires_at,
-                index.live,
-                index.status,
-                index.task,
-                index.signature,
-                index.root,
-                index.cause,
-                index.worker,
-                due_at,
-                data,
-                key,
-            )
-            if before is None:
-                inserts.append(columns)
-            else:
-                changes.append((*columns, before.rev))
-        self._write(inserts, moves, ends, changes, deletes)
-        if unnamed:
-            statements.delete_names(self.connection, unnamed)
-        statements.insert_names(self.connection, names)
+            if record is not None:
+                data = encode(record)
+                if len(data) > _HEAVY:
+                    self._heavy.add(key)
+                writes.put(record, data, before)
+        writes.execute(self.connection)
 
-    def _write(
-        self,
-        inserts: list[tuple[Any, ...]],
-        moves: list[tuple[Any, ...]],
-        ends: list[tuple[Any, ...]],
-        changes: list[tuple[Any, ...]],
-        deletes: list[tuple[str, int]],
-    ) -> None:
-        connection = self.connection
-        done = statements.delete_records(connection, deletes)
-        done += statements.insert_records(connection, inserts)
-        done += statements.move_records(connection, moves)
-        done += statements.end_records(connection, ends)
-        done += statements.change_records(connection, changes)
-        if done != len(deletes) + len(inserts) + len(moves) + len(ends) + len(changes):
+
+class _Writes:
+    """The statements of a batch, gathered by kind: each kind writes only the columns that it can have changed."""
+
+    def __init__(self) -> None:
+        self._inserts: list[tuple[Any, ...]] = []
+        self._moves: list[tuple[Any, ...]] = []
+        self._ends: list[tuple[Any, ...]] = []
+        self._changes: list[tuple[Any, ...]] = []
+        self._deletes: list[tuple[str, int]] = []
+        self._names: list[tuple[str, str]] = []
+        self._unnamed: list[str] = []
+
+    def delete(self, record: Record) -> None:
+        self._deletes.append((record.key, record.rev))
+        if index_of(record).names:
+            self._unnamed.append(record.key)
+
+    def put(self, record: Record, data: bytes, before: Record | None) -> None:
+        """Write a record in the place of `before`, or as a new one."""
+        index = index_of(record)
+        old = index_of(before) if before is not None else _NOTHING
+        due_at = record.due_at if isinstance(record, RunRecord) else None
+        if old.names != index.names:
+            self._unnamed.append(record.key)
+            self._names.extend((record.key, name) for name in index.names)
+        if before is not None and _differs_little(record, before, index, old):
+            change = (record.rev, index.status, index.worker, due_at)
+            if index.live is old.live and record.expires_at == before.expires_at:
+                self._moves.append((*change, data, record.key, before.rev))
+            else:
+                self._ends.append((*change, index.live, record.expires_at, data, record.key, before.rev))
+            return
+        columns = (
+            record.rev,
+            index.kind,
+            record.created_at,
+            record.expires_at,
+            index.live,
+            index.status,
+            index.task,
+            index.signature,
+            index.root,
+            index.cause,
+            index.worker,
+            due_at,
+            data,
+            record.key,
+        )
+        if before is None:
+            self._inserts.append(columns)
+        else:
+            self._changes.append((*columns, before.rev))
+
+    def execute(self, connection: Connection) -> None:
+        """Write all of it.
+
+        Raises:
+            Lost: a record is not as it was loaded.
+        """
+        done = statements.delete_records(connection, self._deletes)
+        done += statements.insert_records(connection, self._inserts)
+        done += statements.move_records(connection, self._moves)
+        done += statements.end_records(connection, self._ends)
+        done += statements.change_records(connection, self._changes)
+        if done != sum(map(len, (self._deletes, self._inserts, self._moves, self._ends, self._changes))):
             raise Lost
+        if self._unnamed:
+            statements.delete_names(connection, self._unnamed)
+        statements.insert_names(connection, self._names)
 
 
 def _differs_little(record: Record, before: Record, index: Index, old: Index) -> bool:

@@ -13,8 +13,10 @@ from typing import Any
 from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
 from mageflow.ports.clock import Clock, SystemClock
-from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring
+from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.sqlite import statements, upkeep
+from mageflow.stores.sqlite.beater import SqliteBeater
+from mageflow.stores.sqlite.bells import Doorbell
 from mageflow.stores.sqlite.claims import Pull
 from mageflow.stores.sqlite.connection import Durability
 from mageflow.stores.sqlite.reader import Load, Look, Question, Reader
@@ -36,22 +38,28 @@ class _Open:
 
     def __init__(self, path: str, durability: Durability, clock: Clock, watchers: Watchers) -> None:
         self.pid = os.getpid()
+        self.bell = Doorbell(path, watchers)
         self.reader = Reader(path)
-        self.reading: Thread[Question] = Thread("mageflow-sqlite-reader", path, durability, self.reader.handle)
-        writer = Writer(path, clock, watchers, lambda: self.reading.tell(Look(statements.checkpoint)))
-        self.writing: Thread[Wish] = Thread("mageflow-sqlite-writer", path, durability, writer.handle)
+        self.reading: Thread[Question] = Thread(
+            "mageflow-sqlite-reader", path, durability, self.reader.handle, self.bell.ready
+        )
+        writer = Writer(path, clock, watchers, self.bell.ring, lambda: self.reading.tell(Look(statements.checkpoint)))
+        self.writing: Thread[Wish] = Thread("mageflow-sqlite-writer", path, durability, writer.handle, self.bell.ready)
 
     def stop(self) -> None:
         if self.pid == os.getpid():
             self.reading.stop()
             self.writing.stop()
+            self.bell.stop()
             if not threading.main_thread().is_alive():  # the program ends: let what is written reach the file itself
                 self.reading.join(_AT_EXIT)
                 self.writing.join(_AT_EXIT)
+                self.bell.join(_AT_EXIT)
 
     def join(self) -> None:
         self.reading.join()
         self.writing.join()
+        self.bell.join()
 
 
 class SqliteStore:
@@ -76,6 +84,7 @@ class SqliteStore:
         self._lock = threading.Lock()
         self._pid = os.getpid()
         self._opened: _Open | None = None
+        self._watched = False
 
     @property
     def location(self) -> str:
@@ -93,6 +102,8 @@ class SqliteStore:
             if self._opened is None:
                 self._opened = _Open(self._path, self._durability, self._clock, self._watchers)
                 weakref.finalize(self, self._opened.stop)
+                if self._watched:
+                    self._opened.bell.want()
             return self._opened
 
     async def _write(self, wish: Wish) -> Any:
@@ -139,6 +150,9 @@ class SqliteStore:
         beats: dict[str, int] = await self._write(Upkeep(act))
         return beats
 
+    def beater(self, worker: str) -> Beater:
+        return SqliteBeater(self._path, worker)
+
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         reader = self._open().reader
         page: Page = await self._read(lambda connection: reader.query(connection, where, limit, cursor))
@@ -155,13 +169,21 @@ class SqliteStore:
         return len(removed)
 
     def watch(self, keys: Iterable[str], ring: Ring) -> Callable[[], None]:
-        return self._watchers.watch(keys, ring)
+        return self._hearing().watch(keys, ring)
 
     def watch_tree(self, root: str, ring: Ring) -> Callable[[], None]:
-        return self._watchers.watch_tree(root, ring)
+        return self._hearing().watch_tree(root, ring)
 
     def watch_route(self, route: str, ring: Callable[[], None]) -> Callable[[], None]:
-        return self._watchers.watch_route(route, ring)
+        return self._hearing().watch_route(route, ring)
+
+    def _hearing(self) -> Watchers:
+        """Give the watchers; from now on the other processes' commits are heard of too."""
+        self._watched = True
+        opened = self._opened
+        if opened is not None and opened.pid == os.getpid():
+            opened.bell.want()
+        return self._watchers
 
     async def describe(self) -> Mapping[str, Any]:
         facts: Mapping[str, Any] = await self._read(self._open().reader.describe)

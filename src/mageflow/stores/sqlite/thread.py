@@ -50,6 +50,8 @@ class Answers:
         self._path = path
         self._told: dict[AbstractEventLoop, list[tuple[Future[Any], Any, BaseException | None]]] = {}
         self.rings: Rings = {}
+        self.afterwards: Callable[[], None] | None = None
+        """What is to be done once everybody was told."""
 
     def give(self, item: Item[Any], value: Any) -> None:
         if item.loop is not None and item.future is not None:
@@ -70,6 +72,8 @@ class Answers:
                 loop.call_soon_threadsafe(_tell, self._told.get(loop, ()), self.rings.get(loop, ()))
             except RuntimeError:  # the loop was closed, and nobody waits in it any more
                 continue
+        if self.afterwards is not None:
+            self.afterwards()
 
 
 def _tell(told: Sequence[tuple[Future[Any], Any, BaseException | None]], rings: Sequence[Callable[[], None]]) -> None:
@@ -91,13 +95,23 @@ Handler = Callable[[Connection, list[Item[W]], Answers], None]
 class Thread(Generic[W]):
     """Hands items from any event loop to a handler in a thread of its own.
 
-    The thread and its connection begin with the first item. After `stop` no item may come.
+    The thread begins at once, its connection with the first item. After `stop` no item may come.
+
+    Args:
+        name: of the thread.
+        path: of the file.
+        durability: of the connection.
+        handle: does a batch.
+        connected: called in the thread when the file is open.
     """
 
-    def __init__(self, name: str, path: str, durability: Durability, handle: Handler[W]) -> None:
+    def __init__(
+        self, name: str, path: str, durability: Durability, handle: Handler[W], connected: Callable[[], None]
+    ) -> None:
         self._path = path
         self._durability: Durability = durability
         self._handle = handle
+        self._connected = connected
         self._queue: SimpleQueue[Item[W] | None] = SimpleQueue()
         self._over = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
@@ -156,6 +170,7 @@ class Thread(Generic[W]):
         try:
             if connection is None:
                 connection = connect(self._path, self._durability)
+                self._connected()
             self._handle(connection, batch, answers)
         except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
             answers = Answers(self._path)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from itertools import islice
 from sqlite3 import Connection
 from typing import Any
@@ -64,12 +64,14 @@ class _Failed:
 class _Done:
     """What one transaction came to."""
 
-    __slots__ = ("changed", "purged", "routes", "told")
+    __slots__ = ("changed", "due", "purged", "routes", "told")
 
     def __init__(self) -> None:
         self.told: list[tuple[Item[Wish], Any]] = []
         self.changed: dict[str, Record | None] = {}
         self.routes: set[str] = set()
+        self.due: set[str] = set()
+        """The routes whose new rows were not claimed in the same transaction."""
         self.purged = False
 
 
@@ -79,14 +81,23 @@ class Writer:
     Args:
         location: of the file, for logs.
         clock: the store's time.
-        watchers: who is to be rung.
+        watchers: who is to be rung in this process.
+        ring: called after each batch with the records that it changed and the routes that have new rows.
         tidy: called now and then, when the write-ahead log has grown.
     """
 
-    def __init__(self, location: str, clock: Clock, watchers: Watchers, tidy: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        location: str,
+        clock: Clock,
+        watchers: Watchers,
+        ring: Callable[[Mapping[str, Record | None], set[str]], None],
+        tidy: Callable[[], None],
+    ) -> None:
         self._location = location
         self._clock = clock
         self._watchers = watchers
+        self._ring = ring
         self._cache: Cache = {}
         self._version = -1
         self._blamed: set[str] = set()
@@ -99,16 +110,24 @@ class Writer:
         batch = [item for item in batch if not item.is_unwanted]
         if not batch:
             return
+        changed: dict[str, Record | None] = {}
+        due: set[str] = set()
+        answers.afterwards = lambda: self._ring(changed, due) if changed or due else None
         patiently(lambda: connection.execute("BEGIN IMMEDIATE"))
         try:
             done = self._attempt(connection, batch, now, careful=False)
         except Exception as error:  # noqa: BLE001 - the item that it comes from gets it below
             logger.debug("%s: a batch of %d is done item by item (%r)", self._location, len(batch), error)
-            self._one_by_one(connection, batch, now, answers)
+            every = self._one_by_one(connection, batch, now, answers)
         else:
+            every = [done]
+        for done in every:
             self._tell(done, answers)
+            changed.update(done.changed)
+            due |= done.due
 
-    def _one_by_one(self, connection: Connection, batch: list[Item[Wish]], now: float, answers: Answers) -> None:
+    def _one_by_one(self, connection: Connection, batch: list[Item[Wish]], now: float, answers: Answers) -> list[_Done]:
+        every: list[_Done] = []
         for item in batch:
             self._cache.clear()
             try:
@@ -119,7 +138,8 @@ class Writer:
             except Exception as error:  # noqa: BLE001 - its own caller gets it
                 answers.fail(item, error)
             else:
-                self._tell(done, answers)
+                every.append(done)
+        return every
 
     def _tell(self, done: _Done, answers: Answers) -> None:
         for item, value in done.told:
@@ -140,6 +160,7 @@ class Writer:
             self._decide(draft, batch, done)
             done.changed.update(draft.written)
             done.routes = draft.routes
+            done.due = {row.route for row in draft.puts.values()}
             draft.flush()
             self._keep_up(connection, batch, now, done)
             patiently(lambda: connection.execute("COMMIT"))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -15,6 +17,8 @@ from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import Actor, failed, put
 
 __all__ = ["ListingContract"]
+
+PATIENCE = 5.0
 
 
 async def pages(store: Store, where: Filter, limit: int) -> list[list[str]]:
@@ -171,6 +175,37 @@ class ListingContract:
         assert await store.beat("wrk_a") == {}
         await actor.work("wrk_a")
         assert await store.beat("") == {"wrk_a": 0}
+
+    async def test_beats_from_a_thread(self, store: Store) -> None:
+        """Beside the event loop: they count even while it stands still, and what was opened for them can be closed."""
+        actor = Actor(store)
+        await actor.work("wrk_a")
+        await actor.work("wrk_b")
+
+        def beat_twice() -> None:
+            beater = store.beater("wrk_a")
+            beater.beat()
+            beater.beat()
+            beater.close()
+            beater.close()
+
+        thread = threading.Thread(target=beat_twice, daemon=True)
+        thread.start()
+        thread.join(PATIENCE)  # this holds the event loop up, on purpose
+        assert not thread.is_alive(), "a beat waited for the event loop"
+        assert await store.beat("wrk_b") == {"wrk_a": 2, "wrk_b": 1}
+
+    async def test_a_beat_from_a_thread_makes_no_worker(self, store: Store) -> None:
+        """Of one whose record is gone it leaves no trace."""
+
+        def beat() -> None:
+            beater = store.beater("wrk_a")
+            beater.beat()
+            beater.close()
+            store.beater("wrk_b").close()  # one that never beat
+
+        await asyncio.to_thread(beat)
+        assert await store.beat("") == {}
 
     async def test_describes_itself(self, store: Store) -> None:
         """With a place and facts that a person can read."""

@@ -18,6 +18,8 @@ __all__ = ["Auditor"]
 
 _SOON = 1e-3 + 1e-6
 """Seconds by which a run may begin before its time, and what is lost of them in floating point."""
+_LONGEST_PAUSE = 4.0
+"""Seconds after which a commit that the store did not answer is repeated, at most."""
 _GONE = ("SignatureNotFoundError", "RunNotFoundError")
 
 
@@ -124,7 +126,8 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         if holder is None or body is None or body.over or not holder.alive or holder.frozen:
             return
-        since = self.ledger.among.loop.time() - max(holder.thawed_at, self.ledger.tries.get(before.worker or "", 0.0))
+        able = max(holder.thawed_at, holder.reached_at() + _LONGEST_PAUSE)
+        since = self.ledger.among.loop.time() - max(able, self.ledger.tries.get(before.worker or "", 0.0))
         self._hold(
             since <= self.ledger.lease,
             "a worker beats as long as a body of it executes",
@@ -136,6 +139,10 @@ class Auditor:
         body = self.ledger.bodies.get((after.key, before.attempt))
         holder = self.ledger.workers.get(before.worker or "", process)
         self._hold(holder is process, "only its holder ends an attempt", f"{name}: {process.name}, not {holder.name}")
+        came_to_nothing = after.failures == before.failures and after.status is not RunStatus.SUCCEEDED
+        given_up = process.leaving and came_to_nothing  # what does not end within the grace period is handed back
+        if given_up:
+            return
         if body is not None:
             self._hold(
                 body.process is process and body.over, "an attempt ends when its body has", f"{name} by {process.name}"
@@ -155,6 +162,9 @@ class Auditor:
         if after.status is RunStatus.SUCCEEDED:
             fits = body is not None and came_to == "value" and _plain(after.result) == body.value
             self._hold(fits, "a result is what the attempt's body returned", shown)
+            limit = after.options.execution_timeout
+            if body is not None and limit is not None and body.is_timed and body.message.get("act") != "stubborn":
+                self._hold(body.took <= limit + _SOON, "a body has its execution_timeout", f"{shown}, {body.took} s")
             return
         if failure is None:
             gone = body is None and after.failure is not None and after.failure.type in _GONE
@@ -171,6 +181,7 @@ class Auditor:
             f"{shown} ({failure.type}: {failure.message})",
         )
         self._hold(failure.attempt == before.attempt, "a failure names its attempt", shown)
+        self._hold(after.failures == before.failures + 1, "retries are counted right", shown)
         tries = timeout or came_to == "error"
         left = tries and after.failures <= (after.options.retries or 0)
         self._hold((after.status is RunStatus.FAILED) is not left, "retries are counted right", shown)
@@ -187,9 +198,10 @@ class Auditor:
 
     def _check_terminal(self, before: RunRecord | None, after: RunRecord) -> None:
         name = self._name(after.key)
-        lost = after.failure is not None and after.failure.type in _GONE and not self.ledger.is_retry(after)
+        lost = after.failure is not None and after.failure.type in _GONE
         cause = self.ledger.runs.get(after.cause or "", after)
         removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        removed = removed or self.ledger.is_retry(after) or self.ledger.is_retry(cause)  # of what is not kept any more
         self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:
             self.history.counts[after.status.value] += 1
@@ -230,7 +242,7 @@ class Auditor:
         self.history.count(process.name, "body", name)
         run = self.ledger.runs[run_id]
         self._hold((run_id, attempt) not in self.ledger.bodies, "an attempt has one body", name)
-        body = Body(run_id, attempt, worker, process, message)
+        body = Body(run_id, attempt, worker, process, message, self.ledger.now())
         for number in range(1, attempt):
             other = self.ledger.bodies.get((run_id, number))
             together = other is not None and not other.over and other.process.alive and not other.process.frozen
@@ -243,7 +255,8 @@ class Auditor:
             "a body begins only while its run is held",
             f"{name}: {run.status}",
         )
-        self._check_message(name, run, message, bound)
+        if held:
+            self._check_message(name, run, message, bound)
         return body
 
     def _check_message(self, name: str, run: RunRecord, message: Mapping[str, Any], bound: Mapping[str, Any]) -> None:
@@ -271,6 +284,8 @@ class Auditor:
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""
         body.over, body.came_to, body.value = True, came_to, value
+        body.took = self.ledger.now() - body.began
+        body.is_timed = body.process.thawed_at < body.began - self.ledger.epoch
         self.history.tell(body.process.name, f"{self._name(body.run)}, attempt {body.attempt}, came to {came_to}")
 
     def delivered(self, process: Process, run_id: str, delivered: Delivered) -> None:

@@ -103,7 +103,7 @@ class Customer:
             kwargs={
                 "act": rng.choice(ACTS),
                 "times": rng.randint(1, 3),
-                "span": round(rng.choice((0.0, 0.2, 3.0)) * rng.random(), 3),
+                "span": round(rng.choice((0.0, 0.2, 3.0, 6.0)) * rng.random(), 3),
                 "note": rng.randint(0, 99),
             },
             on_success=lists[0],
@@ -200,6 +200,10 @@ class Customer:
         if key is None:
             return
         run = await self._kernel.waiting.ended(key, self._rng.random() * 3)
+        if self._rng.random() < 0.5:
+            await self._kernel.waiting.settled(run, self._rng.random() * 3)
+            if not self._ledger.settled(self._ledger.runs[key]):
+                raise self._history.fail("what is said to be settled is", self._history.name(key))
         if run.status is not self._ledger.runs[key].status:
             raise self._history.fail("who waits hears the truth", f"{key}: {run.status}")
 

@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 from mageflow.core.decision import Decide, Decision, Need, Records
 from mageflow.core.records import OutboxRow, Record
-from mageflow.errors import StoreUnavailableError
-from mageflow.ports.store import Claims, DecideClaim, Filter, Page, Ring, Store
+from mageflow.errors import StoreConflictError, StoreUnavailableError
+from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring, Store
 from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
@@ -58,7 +58,10 @@ class FaultyStore:
 
     async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
         async def act() -> Decision:
-            decision = await self._store.transact(keys, self._guarded(decide), token=token)
+            try:
+                decision = await self._store.transact(keys, self._guarded(decide), token=token)
+            except StoreConflictError as error:  # this store loads, decides and commits in one piece
+                raise self._among.history.fail("a decision can be committed", repr(error)) from error
             self._auditor.commit(self._process, decision)
             return decision
 
@@ -83,6 +86,8 @@ class FaultyStore:
 
         async def act() -> Claims:
             claims = await self._store.claim(routes, tasks, limit, noting, token=token)
+            if len(claims.replies) != len(decided):
+                raise self._among.history.fail("a decision can be committed", f"not all of {sorted(decided)}")
             for decision in decided.values():
                 self._auditor.commit(self._process, decision)
             return claims
@@ -119,6 +124,9 @@ class FaultyStore:
 
         self._auditor.ledger.try_beat(worker)
         return await self._call("beat", act)
+
+    def beater(self, worker: str) -> Beater:
+        return self._store.beater(worker)
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         return await self._call("query", lambda: self._store.query(where, limit=limit, cursor=cursor))

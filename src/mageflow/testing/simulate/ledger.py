@@ -8,7 +8,7 @@ from typing import Any
 
 from mageflow.core.decision import Decision
 from mageflow.core.events import ClaimReply, Verdict
-from mageflow.core.ids import callback_id, retry_id
+from mageflow.core.ids import callback_id, life_of, retry_id
 from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, SignatureRecord, WorkerRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
@@ -26,6 +26,10 @@ class Body:
     worker: str
     process: Process
     message: Mapping[str, Any]
+    began: float
+    took: float = 0.0
+    is_timed: bool = True
+    """Whether `took` is its own doing, and not that of a freeze."""
     over: bool = False
     came_to: str = ""
     """`value`, `error` (may be tried again), `final` (may not), `stopped`."""
@@ -70,6 +74,11 @@ class Ledger:
 
     def now(self) -> float:
         return self._clock.now()
+
+    @property
+    def epoch(self) -> float:
+        """The store's time when the loop's was 0."""
+        return self._clock.now() - self.among.loop.time()
 
     def name(self, key: str | None) -> str:
         return self.history.name(key) if key is not None else "nobody"
@@ -150,6 +159,11 @@ class Ledger:
             bound = reply.signature.kwargs if reply.signature is not None else {}
             self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", bound)
 
+    def settled(self, run: RunRecord) -> bool:
+        """Whether a run and all that it caused have ended."""
+        caused = (self.runs[key] for key in self.caused.get(run.key, ()))
+        return run.status.is_terminal and run.cursor is None and all(map(self.settled, caused))
+
     def control(self, run: RunRecord) -> Control:
         """Give the strongest control in reach, found in another way than the core does."""
         reach = [run, *(self.runs[key] for key in run.lineage if key not in self.purged)]
@@ -169,7 +183,7 @@ class Ledger:
             return {}
         slots = [*lists[run.status], ("done", Origin.OUTCOME, run.on_done)]
         return {
-            callback_id(run.key, slot, place): (origin, key)
+            callback_id(life_of(run.key, run.created_at), slot, place): (origin, key)
             for slot, origin, keys in slots
             for place, key in enumerate(keys)
         }

@@ -38,6 +38,10 @@ class Process:
         """Whether the store is out of reach."""
         return self._among.loop.time() < max(self.cut_until, self._among.outage_until)
 
+    def reached_at(self) -> float:
+        """Give since when the store is in reach: a time to come, where it is not."""
+        return max(self.cut_until, self._among.outage_until)
+
     @property
     def is_stormy(self) -> bool:
         return self._among.faults is not CALM
@@ -134,8 +138,9 @@ class Processes:
         self.history.count("store", "outage", f"for {seconds:.0f} s")
 
     def end_outage(self) -> None:
-        self._down -= max(0.0, self.outage_until - self.loop.time())
-        self.outage_until = 0.0
+        now = self.loop.time()
+        self._down -= max(0.0, self.outage_until - now)
+        self.outage_until = min(self.outage_until, now)
 
     def uptime(self) -> float:
         """Give the time that has passed while the store could be reached."""

@@ -36,9 +36,9 @@ CALM = Faults(delay=0.002, late=0.01)
 def storm(rng: random.Random) -> Faults:
     """Draw the faults of one simulation."""
     return Faults(
-        delay=rng.choice((0.001, 0.01, 0.1)),
+        delay=rng.choice((0.001, 0.02, 0.2)),
         unreachable=rng.choice((0.0, 0.01, 0.05)),
-        lost_reply=rng.choice((0.0, 0.02, 0.08)),
+        lost_reply=rng.choice((0.0, 0.05, 0.15)),
         death=rng.choice((0.0, 0.001, 0.004)),
         silent=rng.choice((0.0, 0.3, 1.0)),
         dropped=rng.choice((0.0, 0.1, 0.4)),

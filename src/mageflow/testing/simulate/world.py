@@ -129,6 +129,7 @@ class _World:
         self.failed: Counter[str] = Counter()
         self.orders = Orders(rng)
         self.workers: dict[Process, Worker] = {}
+        self.knows_all: dict[Process, bool] = {}
         self.customers: dict[Process, asyncio.Task[None]] = {}
         self.patience = Patience(lease=_LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
         loop.set_exception_handler(lambda _, context: None)  # what breaks is seen when its task ends
@@ -158,7 +159,7 @@ class _World:
     async def _live(self) -> None:
         rng = self.rng
         until = rng.uniform(10.0, 30.0)
-        for _ in range(rng.randint(1, 3)):
+        for _ in range(rng.randint(2, 4)):
             self._start_worker()
         self._start_customer(until)
         while self.loop.time() < until:
@@ -167,7 +168,7 @@ class _World:
         self.among.faults = CALM
         self.among.end_outage()
         for process in self.among.all:
-            process.cut_until = 0.0
+            process.cut_until = min(process.cut_until, self.loop.time())
             process.thaw()
         await self._calm()
 
@@ -195,6 +196,7 @@ class _World:
             redeliver_after=3.0,
             purge_every=2.0,
         )
+        self.knows_all[process] = len(names) == len(TASKS)
         self.workers[process] = worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings)
         self.history.count(process.name, "worker", f"knows {', '.join(names)}")
         process.spawn(self._begin(process, worker))
@@ -231,11 +233,11 @@ class _World:
         working = [process for process in self.among.living() if process in self.workers and not process.leaving]
         if not any(process.alive for process in self.customers):
             self._start_customer(until)
-        if len(working) < 2:
+        if len(working) < 3:
             self._start_worker()
             return
         process = rng.choice(self.among.living())
-        what = rng.choices(("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (4, 4, 3, 3, 2, 0.3, 2))[
+        what = rng.choices(("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (6, 4, 3, 2, 3, 0.3, 1))[
             0
         ]
         if what == "kill":
@@ -248,8 +250,9 @@ class _World:
             process.cut_until = self.loop.time() + seconds
             self.history.count(process.name, "cut off", f"for {seconds:.2f} s")
         elif what == "leave" and process in working and process.serving:
+            process.leaving = True
             process.spawn(self._leave(process, self.workers[process], drain=False))
-        elif what == "deploy" and len(working) < 4:
+        elif what == "deploy" and len(working) < 5:
             self._start_worker()
         elif what == "outage":
             self.among.outage(rng.uniform(31.0, 45.0))
@@ -262,8 +265,10 @@ class _World:
         customer = Customer(
             self._kernel(process, list(TASKS)), process, self.ledger, self.history, self.rng, self.orders
         )
-        for _ in range(2):
-            self._start_worker(knows_all=True)
+        able = [process for process in self.workers if process.serving and process.alive and not process.leaving]
+        if not any(self.knows_all[process] for process in able) or self.rng.random() < 0.5:
+            for _ in range(2):
+                self._start_worker(knows_all=True)
         await asyncio.wait(list(self.customers.values()))
         begun = self.loop.time()
         await process.spawn(customer.let_go())

@@ -1,0 +1,173 @@
+"""Workers that are killed, stopped and stuck: every run ends once, and what causes it to is taken up in time."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+import signal
+import subprocess
+import time
+from collections import Counter
+
+import pytest
+
+from mageflow import Mageflow, RunHandle, RunStatus
+from mageflow.core.records import RunRecord
+from mageflow.ports.store import Filter
+from tests.crash.processes import LONG, PATIENCE, Workers, until
+
+RUNS = 20_000 if LONG else 2_000
+LEASE = 2.0
+
+
+async def all_runs(mage: Mageflow) -> list[RunRecord]:
+    found: list[RunRecord] = []
+    cursor: str | None = None
+    while True:
+        page = await mage.store.query(Filter(), limit=1000, cursor=cursor)
+        found.extend(record for record in page.records if isinstance(record, RunRecord))
+        cursor = page.cursor
+        if cursor is None:
+            return found
+
+
+async def start(mage: Mageflow, task: str) -> RunHandle[int]:
+    signature = await mage.sign(task, success_callbacks=[await callback(mage)])
+    return await signature.start({})
+
+
+async def callback(mage: Mageflow) -> str:
+    return (await mage.sign("after", seconds=0)).key
+
+
+async def ended_once(mage: Mageflow, handle: RunHandle[int], result: int) -> None:
+    """The run has this result, and one callback that has seen it."""
+    assert await handle.result(timeout=PATIENCE) == result
+    await handle.settled(timeout=PATIENCE)
+    runs = await all_runs(mage)
+    assert [run.status for run in runs] == [RunStatus.SUCCEEDED] * 2
+    (caused,) = await handle.caused()
+    assert await caused.result(timeout=PATIENCE) == result
+
+
+@pytest.mark.timeout(900 if LONG else 120)
+async def test_with_a_worker_killed_every_second_every_run_ends_once(workers: Workers, mage: Mageflow) -> None:
+    chance = random.Random(4)
+    alive = [workers.worker() for _ in range(3)]
+    await workers.ready(*alive)
+    signature = await mage.sign("step", seconds=0.02, success_callbacks=[await callback(mage)])
+
+    async def begin(numbers: range) -> None:
+        for n in numbers:
+            await signature.start({"n": n})
+
+    starting = asyncio.gather(*(begin(range(place, RUNS, 50)) for place in range(50)))
+    kills = 0
+    begun = time.monotonic()
+    next_kill = begun + 1.0
+
+    async def over() -> bool:
+        return starting.done() and await mage.store.count(Filter(live=True)) == 0
+
+    ended = False
+    deadline = time.monotonic() + (800 if LONG else 100)
+    while not ended:
+        assert time.monotonic() < deadline, workers.said()[-5000:]
+        ended = await over()
+        if not ended and time.monotonic() > next_kill:
+            next_kill += 1.0
+            place = chance.randrange(3)
+            alive[place].kill()
+            alive[place].wait()
+            kills += 1
+            alive[place] = workers.worker()
+        await asyncio.sleep(0.02)
+    await starting
+    print(f"{kills} kills in {time.monotonic() - begun:.1f} s")
+    assert kills > 0
+    runs = await all_runs(mage)
+    assert Counter((run.task, run.status) for run in runs) == {
+        ("step", RunStatus.SUCCEEDED): RUNS,
+        ("after", RunStatus.SUCCEEDED): RUNS,
+    }
+    causes = Counter(run.cause for run in runs if run.task == "after")
+    assert set(causes) == {run.key for run in runs if run.task == "step"}
+    assert set(causes.values()) == {1}
+
+
+@pytest.mark.parametrize("elsewhere", [False, True], ids=["its machine sees it", "only its beats tell"])
+async def test_a_killed_workers_runs_are_taken_up_within_the_lease_and_a_second(
+    workers: Workers, mage: Mageflow, elsewhere: bool
+) -> None:
+    """Where the process is of this machine, it is not even the lease."""
+    doomed = workers.worker(CRASH_MACHINE="another") if elsewhere else workers.worker()
+    handle = await start(mage, "hold")
+    await until(lambda: len(workers.noted("hold")) == 1, workers.said)
+    other = workers.worker()
+    await workers.ready(other)
+    killed_at = time.perf_counter()
+    doomed.kill()
+    doomed.wait()
+    await until(lambda: len(workers.noted("hold", 2)) == 1, workers.said)
+    (again,) = workers.noted("hold", 2)
+    assert again["pid"] == other.pid
+    seconds = again["at"] - killed_at
+    print(f"taken up after {seconds:.2f} s, the lease is {LEASE:g} s")
+    assert seconds < (LEASE + 1 if elsewhere else LEASE / 4 + 1)
+    workers.gate.touch()
+    await ended_once(mage, handle, 2)
+
+
+async def test_a_stopped_worker_that_wakes_too_late_is_refused(workers: Workers, mage: Mageflow) -> None:
+    sleeper = workers.worker()
+    handle = await start(mage, "hold")
+    await until(lambda: len(workers.noted("hold")) == 1, workers.said)
+    sleeper.send_signal(signal.SIGSTOP)
+    other = workers.worker()
+    await until(lambda: len(workers.noted("hold", 2)) == 1, workers.said)
+    workers.gate.touch()
+    await ended_once(mage, handle, 2)
+    sleeper.send_signal(signal.SIGCONT)
+    await until(lambda: "declared dead" in workers.said(sleeper), workers.said)
+    await ended_once(mage, handle, 2)
+    info = await handle.info()
+    assert info.attempts == 2
+    await can_still_work(workers, mage, sleeper, other)
+
+
+async def test_a_worker_whose_event_loop_stands_still_loses_its_runs(workers: Workers, mage: Mageflow) -> None:
+    """Its process is alive and well otherwise, and its late end is refused."""
+    stuck = workers.worker(CRASH_MAX_STALL="0.5")
+    handle = await start(mage, "block")
+    await until(lambda: len(workers.noted("block")) == 1, workers.said)
+    other = workers.worker()
+    await ended_once(mage, handle, 2)
+    assert "has stood still" in workers.said(stuck)
+    assert workers.noted("block", 2)[0]["pid"] == other.pid
+    workers.gate.touch()
+    await until(lambda: "was refused" in workers.said(stuck) or "declared dead" in workers.said(stuck), workers.said)
+    await ended_once(mage, handle, 2)
+    await can_still_work(workers, mage, stuck, other)
+
+
+async def test_a_loop_that_is_busy_for_longer_than_the_lease_keeps_its_runs(workers: Workers, mage: Mageflow) -> None:
+    busy, other = workers.worker(), workers.worker()
+    await workers.ready(busy, other)
+    handle = await start(mage, "block")
+    await until(lambda: len(workers.noted("block")) == 1, workers.said)
+    patience = time.monotonic() + 1.5 * LEASE
+    await until(lambda: time.monotonic() > patience)
+    workers.gate.touch()
+    await ended_once(mage, handle, 1)
+    assert "is dead" not in workers.said()
+
+
+async def can_still_work(
+    workers: Workers, mage: Mageflow, worker: subprocess.Popen[bytes], other: subprocess.Popen[bytes]
+) -> None:
+    """What was given up for dead begins anew, and serves."""
+    other.kill()
+    other.wait()
+    handle = await (await mage.sign("hold")).start({})
+    await handle.result(timeout=PATIENCE)
+    assert workers.noted("let go")[-1]["pid"] == worker.pid
