@@ -36,10 +36,12 @@ from mageflow.errors import (
     UnknownTaskError,
     UnknownTaskWarning,
 )
-from mageflow.functions import asign, load_run, load_signature, remove, sign
+from mageflow.functions import asign, explain, load_run, load_signature, remove, sign
 from mageflow.handles import RunHandle, RunPage
+from mageflow.models.explanation import Explanation
 from mageflow.models.message import ContextMessage, ErrorValue, Outcome, ReturnValue, TaskFailure
 from mageflow.models.run import RunInfo
+from mageflow.models.worker import Overview, WorkerInfo
 from mageflow.runtime.context import CurrentRun, current_run
 from mageflow.signatures import TaskSignature
 from mageflow.tasks import Task
@@ -53,6 +55,7 @@ __all__ = [
     "CurrentRun",
     "DuplicateTaskError",
     "ErrorValue",
+    "Explanation",
     "InvalidMessageError",
     "InvalidSignatureError",
     "Mageflow",
@@ -66,6 +69,7 @@ __all__ = [
     "NotRunningError",
     "OptionError",
     "Outcome",
+    "Overview",
     "RecordTooLargeError",
     "RetryAfter",
     "ReturnValue",
@@ -94,8 +98,10 @@ __all__ = [
     "UnknownTaskError",
     "UnknownTaskWarning",
     "WorkerContext",
+    "WorkerInfo",
     "asign",
     "current_run",
+    "explain",
     "load_run",
     "load_signature",
     "remove",

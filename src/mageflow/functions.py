@@ -8,11 +8,12 @@ from typing import Any, TypeVar, cast, overload
 from mageflow.config import RunOptions
 from mageflow.current import get_client
 from mageflow.handles import RunHandle
+from mageflow.models.explanation import Explanation
 from mageflow.signatures import TaskSignature
 from mageflow.signing import AnyTask, Callback, Target
 from mageflow.tasks import Task
 
-__all__ = ["asign", "load_run", "load_signature", "remove", "sign"]
+__all__ = ["asign", "explain", "load_run", "load_signature", "remove", "sign"]
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -73,3 +74,8 @@ async def load_run(run_id: str) -> RunHandle[Any] | None:
 async def remove(key: str) -> bool:
     """Remove a signature of the current client: see `Mageflow.remove`."""
     return await get_client().remove(key)
+
+
+async def explain(key: str, *, watch: float = 0.0) -> Explanation:
+    """Say why a run or a signature of the current client is where it is: see `Mageflow.explain`."""
+    return await get_client().explain(key, watch=watch)

@@ -37,7 +37,23 @@ def test_version() -> None:
     assert mageflow("--version").stdout == f"mageflow {version('mageflow')}\n"
 
 
-@pytest.mark.parametrize("command", ["demo", "ls", "show"])
+COMMANDS = [
+    "cancel",
+    "demo",
+    "doctor",
+    "explain",
+    "interrupt",
+    "ls",
+    "purge",
+    "resume",
+    "retry",
+    "run",
+    "show",
+    "suspend",
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_has_help_with_examples(command: str) -> None:
     done = mageflow(command, "--help")
     assert done.returncode == 0
@@ -53,8 +69,12 @@ def test_each_command_has_help_with_examples(command: str) -> None:
         (["ls", "--limit", "0"], "limit"),
         (["show"], "ID"),
         (["demo", "no-such-folder"], "no-such-folder"),
+        (["cancel"], "ID"),
+        (["run"], "TASK"),
+        (["run", "t", "--priority", "4"], "priority"),
+        (["run", "t", "--delay", "soon"], "delay"),
     ],
-    ids=["command", "option", "status", "limit", "no id", "no folder"],
+    ids=["command", "option", "status", "limit", "no id", "no folder", "no ids", "no task", "priority", "delay"],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str], words: str) -> None:
     done = mageflow(*arguments)

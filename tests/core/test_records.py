@@ -59,6 +59,7 @@ SIGNATURE = SignatureRecord(
     model="M",
     options=OPTIONS,
     control=Control.SUSPEND,
+    control_at=1.25,
     active_ttl=60.0,
     done_ttl=7.0,
 )
@@ -91,6 +92,7 @@ RUN = RunRecord(
     started_at=3.5,
     ended_at=4.5,
     unroutable_at=5.5,
+    waits_since=6.5,
     root="run_1",
     parent="run_0",
     cause="run_2",

@@ -9,9 +9,14 @@ from typing import Annotated
 import typer
 
 from mageflow.cli.demo.command import demo
+from mageflow.cli.doctor import doctor
+from mageflow.cli.explaining import explain
 from mageflow.cli.listing import ls
 from mageflow.cli.output import FAILED, INTERRUPTED, complain, tolerate_any_encoding
+from mageflow.cli.purging import purge
 from mageflow.cli.showing import show
+from mageflow.cli.starting import run_task
+from mageflow.cli.steering import cancel, interrupt, resume, retry, suspend
 from mageflow.cli.worker import worker
 from mageflow.errors import MageflowError
 
@@ -33,16 +38,25 @@ Execute what your programs start, in processes of their own:
 \b
     mageflow worker shop.tasks:mage --processes 4
 
-Look at what your program has run:
+Look at what your program has run, and start a task from here:
 
 \b
-    mageflow ls                         the newest runs
-    mageflow ls --status failed         those that failed
+    mageflow ls --status failed         the newest runs, those that failed
     mageflow show run_01k80r            one run: its message, its result or why it
                                         failed, and the runs that it caused
+    mageflow run send_email '{"to": "ada@example.com"}' --wait
 
-The store is the file that --store names, else the one in MAGEFLOW_STORE, else mageflow.db in the current folder.
-With --json a command prints JSON for programs.
+Find out why something does not go on, and move it:
+
+\b
+    mageflow explain run_01k80r         why it is where it is, what it waits for,
+                                        and the command that moves it
+    mageflow suspend run_01k80r         hold it; also interrupt, resume, cancel
+    mageflow retry run_01k80r           start it anew, with its message
+    mageflow doctor                     what is broken or will hurt, and what helps
+
+Where an ID is wanted, its beginning will do. The store is the file that --store names, else the one in
+MAGEFLOW_STORE, else mageflow.db in the current folder. With --json a command prints JSON for programs.
 
 Exit codes: 0 done; 1 refused or failed, with the reason on stderr; 2 wrong usage; 130 interrupted.
 """
@@ -78,6 +92,15 @@ app.command(short_help="Run a real job: parse Python files.")(demo)
 app.command(short_help="List the newest runs.")(ls)
 app.command(short_help="Show one run, whole.")(show)
 app.command(short_help="Execute an app's runs.")(worker)
+app.command(short_help="Say why a run is where it is.")(explain)
+app.command("run", short_help="Start a task by its name.")(run_task)
+app.command(short_help="Cancel runs and what they lead to.")(cancel)
+app.command(short_help="Hold what has not begun.")(suspend)
+app.command(short_help="Hold, and stop what runs.")(interrupt)
+app.command(short_help="Let what is held go on.")(resume)
+app.command(short_help="Start ended runs anew.")(retry)
+app.command(short_help="Remove what has expired.")(purge)
+app.command(short_help="Find what is broken or will hurt.")(doctor)
 
 
 def run() -> None:

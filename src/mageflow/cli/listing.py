@@ -13,6 +13,7 @@ from mageflow import RunStatus
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
 from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary, waits
 from mageflow.models.run import RunInfo
+from mageflow.wording import plural
 
 __all__ = ["ls"]
 
@@ -37,7 +38,7 @@ def ls(
     mageflow ls --status failed --task send_email
     mageflow ls --limit 1000 --json | jq -r '.[].id'
     """
-    runs, more = asyncio.run(_find(store, status, task, limit))
+    runs, more, idle = asyncio.run(_find(store, status, task, limit))
     if as_json:
         print_json([run.model_dump(mode="json") for run in runs])
         return
@@ -48,10 +49,13 @@ def ls(
         console().print(f"No runs{wanted} in {store}.")
     if more:
         typer.echo(f"There are more: --limit {limit * 10} lists up to {limit * 10} of them.", err=True)
+    if idle:
+        due = sum(run.status is RunStatus.QUEUED for run in runs)
+        typer.echo(f"No worker is running on {store}, and {plural(due, 'run')} of these {_be(due)} due.", err=True)
 
 
-async def _find(store: str, status: RunStatus | None, task: str | None, limit: int) -> tuple[list[RunInfo], bool]:
-    """Give the newest runs, and whether there are more."""
+async def _find(store: str, status: RunStatus | None, task: str | None, limit: int) -> tuple[list[RunInfo], bool, bool]:
+    """Give the newest runs, whether there are more, and whether one of them is due with no worker to take it."""
     found: list[RunInfo] = []
     async with opened(store) as mage:
         cursor: str | None = None
@@ -62,7 +66,14 @@ async def _find(store: str, status: RunStatus | None, task: str | None, limit: i
             found.extend(run.seen for run in page)
             cursor = page.cursor
             if cursor is None or len(found) >= limit:
-                return found, cursor is not None
+                break
+        due = any(run.status is RunStatus.QUEUED for run in found)
+        idle = due and all(worker.gone for worker in await mage.workers())
+        return found, cursor is not None, idle
+
+
+def _be(count: int) -> str:
+    return "is" if count == 1 else "are"
 
 
 def _when(run: RunInfo) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -10,10 +12,10 @@ from urllib.parse import unquote
 
 import typer
 
-from mageflow.cli.output import CommandError
+from mageflow.cli.output import CommandError, invocation
 from mageflow.client import Mageflow
 
-__all__ = ["StoreOption", "opened"]
+__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "opened"]
 
 DEFAULT_STORE = "mageflow.db"
 
@@ -43,11 +45,25 @@ async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
         yield mage
 
 
+def command(store: str, *words: str) -> str:
+    """Give a command line on the same store, as it is called from here."""
+    default = os.environ.get("MAGEFLOW_STORE") or DEFAULT_STORE
+    where = () if store == default else ("--store", store)
+    return f"{invocation()} {shlex.join((*words, *where))}"
+
+
+def file_of(store: str) -> Path | None:
+    """Give the file that `--store` names; None where it names none."""
+    if store.startswith("sqlite:///"):
+        return Path(unquote(store.removeprefix("sqlite:///")))
+    return None if "://" in store else Path(store)
+
+
 def _refuse_missing(store: str) -> None:
     if store.startswith("memory:"):
         raise CommandError("memory:// is gone with the program that filled it; name a file, such as --store flows.db")
-    file = Path(unquote(store.removeprefix("sqlite:///")) if store.startswith("sqlite:///") else store)
-    if not file.exists():
+    file = file_of(store)
+    if file is not None and not file.exists():
         raise CommandError(
             f"there is no store {store}: no program has written it yet, or it is elsewhere. Start your program, or "
             "name its store with --store PATH or MAGEFLOW_STORE"

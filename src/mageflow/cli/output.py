@@ -16,6 +16,7 @@ from rich.table import Table
 from mageflow import RunStatus
 from mageflow.errors import MageflowError
 from mageflow.models.run import RunInfo
+from mageflow.wording import say_span, say_time
 
 __all__ = [
     "FAILED",
@@ -28,6 +29,7 @@ __all__ = [
     "complain",
     "console",
     "invocation",
+    "note",
     "print_json",
     "print_table",
     "span",
@@ -49,8 +51,6 @@ STATUS_STYLES = {
     "unroutable": "bold yellow",
 }
 
-_MINUTE = 60.0
-_HOUR = 3600.0
 _NO_LIMIT = 100_000
 """A width in which nothing is folded: whoever reads a pipe wants a line per line."""
 
@@ -69,6 +69,11 @@ def complain(message: str) -> None:
     """Say in one line on stderr what went wrong."""
     line = " ".join(clean(message).split())
     print(f"mageflow: {line}", file=sys.stderr)
+
+
+def note(message: str) -> None:
+    """Say in one line on stderr what is good to know, beside the output."""
+    complain(message)
 
 
 def tolerate_any_encoding() -> None:
@@ -134,19 +139,11 @@ def waits(run: RunInfo) -> bool:
 
 def clock(when: datetime | None) -> str:
     """Give a time as the clock on the wall shows it."""
-    return "-" if when is None else when.astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return "-" if when is None else say_time(when)
 
 
 def span(begin: datetime | None, end: datetime | None) -> str:
     """Say how long it was from `begin` to `end`."""
     if begin is None or end is None:
         return "-"
-    seconds = max(0.0, (end - begin).total_seconds())
-    if seconds < 1:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < _MINUTE:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if seconds < _HOUR:
-        return f"{minutes} min {rest} s"
-    return f"{minutes // 60} h {minutes % 60} min"
+    return say_span((end - begin).total_seconds())

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import json
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
+from mageflow import Explanation
+from mageflow.cli.choosing import choose_run
+from mageflow.cli.explaining import next_step
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
 from mageflow.cli.output import (
     STATUS_STYLES,
-    CommandError,
     clean,
     clock,
     console,
@@ -22,15 +25,11 @@ from mageflow.cli.output import (
     summary,
     waits,
 )
-from mageflow.client import Mageflow
-from mageflow.handles import RunHandle
 from mageflow.models.run import RunInfo
 
 __all__ = ["show"]
 
 _PAGE = 500
-_PREFIX = "run_"
-_MENTIONED = 5
 
 
 def show(
@@ -44,18 +43,31 @@ def show(
     mageflow show run_01k80r
     mageflow show run_01k80r --json | jq .failure.message
     """
-    info, cause, caused = asyncio.run(_look(store, run))
+    seen = asyncio.run(_look(store, run))
     if as_json:
-        print_json(info.model_dump(mode="json") | {"caused": [each.id for each in caused]})
+        why = seen.why.model_dump(mode="json") if seen.why is not None else None
+        caused = [each.id for each in seen.caused]
+        print_json(seen.run.model_dump(mode="json") | {"caused": caused, "explanation": why})
     else:
-        _print(console(), info, cause, caused)
+        _print(console(), seen)
 
 
-async def _look(store: str, wanted: str) -> tuple[RunInfo, RunInfo | None, list[RunInfo]]:
-    """Read a run, the run that caused it, and the runs that it caused, in the order in which they were made."""
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A run, the run that caused it, the runs that it caused, and why it has not ended."""
+
+    run: RunInfo
+    cause: RunInfo | None
+    caused: list[RunInfo]
+    """In the order in which they were made."""
+    why: Explanation | None
+
+
+async def _look(store: str, wanted: str) -> _Seen:
     async with opened(store) as mage:
-        handle = await mage.load_run(wanted) or await _by_prefix(mage, wanted, store)
+        handle = await choose_run(mage, wanted, "show")
         info = await handle.info()
+        why = None if info.status.is_terminal else await mage.explain(info.id)
         cause = await mage.load_run(info.cause) if info.cause is not None else None
         caused: list[RunInfo] = []
         page = await handle.caused(limit=_PAGE)
@@ -63,7 +75,7 @@ async def _look(store: str, wanted: str) -> tuple[RunInfo, RunInfo | None, list[
         while page.cursor is not None:
             page = await handle.caused(limit=_PAGE, cursor=page.cursor)
             caused.extend(each.seen for each in page)
-        return info, cause.seen if cause is not None else None, _as_made(info, caused)
+        return _Seen(info, cause.seen if cause is not None else None, _as_made(info, caused), why)
 
 
 def _as_made(info: RunInfo, caused: list[RunInfo]) -> list[RunInfo]:
@@ -73,42 +85,19 @@ def _as_made(info: RunInfo, caused: list[RunInfo]) -> list[RunInfo]:
     return sorted(caused, key=lambda each: (places.get(each.signature, len(slots)), each.created_at, each.id))
 
 
-async def _by_prefix(mage: Mageflow, wanted: str, store: str) -> RunHandle[Any]:
-    """Find the one run whose id begins as wanted, with or without `run_`.
-
-    Raises:
-        CommandError: none does, or several do.
-    """
-    if wanted.startswith("sig_"):
-        raise CommandError(f"{wanted} is the key of a signature; show takes the id of a run, which mageflow ls lists")
-    prefix = wanted if wanted.startswith(_PREFIX) else _PREFIX + wanted
-    found: list[RunHandle[Any]] = []
-    cursor: str | None = None
-    while True:
-        page = await mage.find_runs(limit=_PAGE, cursor=cursor)
-        found.extend(handle for handle in page if handle.id.startswith(prefix))
-        cursor = page.cursor
-        if cursor is None:
-            break
-    if not found:
-        raise CommandError(
-            f"no run {wanted} is in {store}: it has expired (finished runs are kept for 3 hours unless set), or it is "
-            "in another store. List what is there with: mageflow ls"
-        )
-    if len(found) > 1:
-        some = ", ".join(handle.id for handle in found[:_MENTIONED])
-        more = f" and {len(found) - _MENTIONED} more" if len(found) > _MENTIONED else ""
-        raise CommandError(f"{len(found)} runs begin with {wanted}: {some}{more}. Give more of the id")
-    return found[0]
-
-
-def _print(out: Console, run: RunInfo, cause: RunInfo | None, caused: list[RunInfo]) -> None:
+def _print(out: Console, seen: _Seen) -> None:
+    run = seen.run
     out.print(Text.assemble((run.id, "bold"), "  ", clean(run.task_name), "  ", _status(run)), soft_wrap=True)
     out.print()
     for label, value in _facts(run):
         _field(out, label, value)
     if run.cause is not None:
-        _field(out, "cause", _mention(cause) if cause is not None else f"{run.cause}, which has expired")
+        expired = f"{run.cause}, which has expired"
+        _field(out, "cause", _mention(seen.cause) if seen.cause is not None else expired)
+    if seen.why is not None:
+        _field(out, "why", clean(seen.why.reason))
+        if (step := next_step(seen.why)) is not None:
+            _field(out, "next step", step)
     _block(out, "message", _pretty(run.message))
     if run.status == "succeeded":
         _block(out, "result", _pretty(run.result))
@@ -116,10 +105,10 @@ def _print(out: Console, run: RunInfo, cause: RunInfo | None, caused: list[RunIn
         _block(out, "failure", f"{run.failure.type}: {run.failure.message}")
         if run.failure.traceback:
             _block(out, "", run.failure.traceback, style="dim")
-    if caused:
+    if seen.caused:
         out.print()
         out.print(Text("caused", style="bold"))
-        for each in caused:
+        for each in seen.caused:
             out.print(Text.assemble("  ", _mention(each)), soft_wrap=True)
 
 

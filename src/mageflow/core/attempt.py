@@ -242,7 +242,7 @@ def _after(
                 return finish(records, run, RunStatus.FAILED, now, event.defaults)
             return wait(run, now + _pause(run, failed, jitter), now, control)
         case Stopped() if control in _HOLDING:
-            return _park(run)
+            return _park(run, now)
         case HandedBack(after):
             return wait(run, now + after, now, control)
         case Stopped():
@@ -255,9 +255,9 @@ def _pause(run: RunRecord, failed: Failed, jitter: float) -> float:
     return min(max(0.0, failed.after), LONGEST_PAUSE)
 
 
-def _park(run: RunRecord) -> Decision:
+def _park(run: RunRecord, now: float) -> Decision:
     move(run, RunStatus.INTERRUPTED)
-    parked = replace(run, status=RunStatus.INTERRUPTED)
+    parked = replace(run, status=RunStatus.INTERRUPTED, waits_since=now)
     return Decision(writes=(parked,), reply=parked)
 
 
@@ -274,7 +274,7 @@ def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> D
     if control is Control.CANCEL:
         decision = finish(records, run, RunStatus.CANCELLED, now, event.defaults)
     elif control is Control.INTERRUPT:
-        decision = _park(run)
+        decision = _park(run, now)
     elif run.losses > event.max_losses:
         lost = Failure(
             type="WorkerLostError",

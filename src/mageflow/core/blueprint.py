@@ -99,4 +99,4 @@ def set_signature_control(records: Records, event: SetSignatureControl, now: flo
     record = signature_in(records, event.key)
     if record is None or record.control is event.control:
         return Decision(reply=SignatureReply(signature=record))
-    return _change(record, now, control=event.control)
+    return _change(record, now, control=event.control, control_at=now)

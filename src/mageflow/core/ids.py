@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b32encode
 from hashlib import blake2b
 
-__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "retry_id"]
+__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "retry_id"]
 
 RUN = "run_"
 SIGNATURE = "sig_"
@@ -43,3 +43,15 @@ def retry_id(run: str) -> str:
 def idempotent_id(task: str, key: str) -> str:
     """Give the id of the one run that `task` may have under the idempotency key `key` while its record is kept."""
     return f"{_IDEMPOTENT}{_digest('idempotency', task, key)}"
+
+
+def made_at(key: str) -> float | None:
+    """Give the time that the first characters of an id or of its beginning tell; None where they tell none.
+
+    A callback's id tells when the flow that it belongs to began, and one by an idempotency key the year 1970.
+    """
+    stamp = key.partition("_")[2][:_STAMP]
+    try:
+        return int(stamp.ljust(_STAMP, "0"), 32) / 1000 if stamp else None
+    except ValueError:
+        return None

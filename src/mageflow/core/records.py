@@ -118,6 +118,8 @@ class SignatureRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag=
     model: str | None = None
     options: Options = Options()
     control: Control = Control.NONE
+    control_at: float | None = None
+    """When the control was set, or let go."""
     active_ttl: float
     done_ttl: float
 
@@ -158,6 +160,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     started_at: float | None = None
     ended_at: float | None = None
     unroutable_at: float | None = None
+    waits_since: float | None = None
+    """When it came to wait, or to be parked, as it is now; None: it has been since it was made."""
     root: str | None = None
     """The run that all of this began with; None on that run itself."""
     parent: str | None = None

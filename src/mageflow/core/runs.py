@@ -168,7 +168,7 @@ def wait(run: RunRecord, due_at: float, now: float, control: Control, **changes:
         status = RunStatus.SCHEDULED if due_at > now else RunStatus.QUEUED
     if run.status is not status:
         move(run, status)
-    waiting = replace(run, status=status, due_at=due_at, unroutable_at=None, **changes)
+    waiting = replace(run, status=status, due_at=due_at, unroutable_at=None, waits_since=now, **changes)
     if status is RunStatus.SUSPENDED:
         return Decision(writes=(waiting,), settled=(run.key,), reply=waiting)
     return Decision(writes=(waiting,), rows=(run_row(waiting),), reply=waiting)

@@ -360,6 +360,7 @@ def facts(connection: Connection) -> dict[str, Any]:
     return {
         "schema": connection.execute("PRAGMA user_version").fetchone()[0],
         "sqlite": sqlite3.sqlite_version,
+        "journal": connection.execute("PRAGMA journal_mode").fetchone()[0],
         "bytes": pages * size,
         "records": records,
         "outbox": rows,

@@ -1,0 +1,101 @@
+"""What is read of a run or a signature, and around it, before it is explained."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from dataclasses import dataclass, field
+from typing import Any
+
+from mageflow.core.ids import retry_id
+from mageflow.core.records import RunRecord, SignatureRecord
+from mageflow.core.status import RunStatus
+from mageflow.models.explanation import Explanation
+from mageflow.models.worker import WorkerInfo
+from mageflow.ports.store import Filter
+from mageflow.runtime.kernel import Kernel
+from mageflow.wording import moment
+
+__all__ = ["Sight"]
+
+_DEFAULT_STORE = "mageflow.db"
+_MEMORY = "memory"
+_WORKER = "mageflow worker pkg.mod:mage"
+
+
+@dataclass(slots=True)
+class Sight:
+    """All that was read of a run or a signature, and around it."""
+
+    key: str
+    location: str
+    now: float
+    patience: float
+    """Seconds for which a run waits for a worker that knows its task, by this client's settings."""
+    record: RunRecord | SignatureRecord | None = None
+    signature: SignatureRecord | None = None
+    ancestors: list[RunRecord] = field(default_factory=list[RunRecord])
+    """The runs of its lineage that are kept."""
+    again: RunRecord | None = None
+    """The run that tried it again."""
+    caused: list[RunRecord] = field(default_factory=list[RunRecord])
+    live: list[RunRecord] = field(default_factory=list[RunRecord])
+    """The newest runs of a signature that have not ended."""
+    live_count: int = 0
+    workers: list[WorkerInfo] = field(default_factory=list[WorkerInfo])
+    holder: WorkerInfo | None = None
+
+    @classmethod
+    async def of(cls, kernel: Kernel, key: str, workers: list[WorkerInfo]) -> Sight:
+        """Read what there is to see."""
+        store = kernel.store
+        record = (await store.load((key,)))[key]
+        patience = kernel.config.seconds("unknown_task_after")
+        sight = cls(key=key, location=store.location, now=await store.now(), patience=patience, workers=workers)
+        if isinstance(record, SignatureRecord):
+            sight.record = record
+            where = Filter(signature=key, live=True)
+            sight.live = [run for run in (await store.query(where, limit=200)).records if isinstance(run, RunRecord)]
+            sight.live_count = await store.count(where)
+        if not isinstance(record, RunRecord):
+            return sight
+        sight.record = record
+        around = await store.load((record.signature, retry_id(key), *record.lineage))
+        signature, again = around[record.signature], around[retry_id(key)]
+        sight.signature = signature if isinstance(signature, SignatureRecord) else None
+        sight.again = again if isinstance(again, RunRecord) else None
+        sight.ancestors = [run for key in record.lineage if isinstance(run := around[key], RunRecord)]
+        if record.status.is_terminal:
+            caused = await store.query(Filter(cause=key), limit=500)
+            sight.caused = [run for run in caused.records if isinstance(run, RunRecord)]
+        if record.status is RunStatus.RUNNING:
+            sight.holder = next((worker for worker in workers if worker.key == record.worker), None)
+        return sight
+
+    def command(self, *words: str) -> str | None:
+        """Give a command line on this store; None where no other process reaches it."""
+        if self.location == _MEMORY:
+            return None
+        default = os.environ.get("MAGEFLOW_STORE") or _DEFAULT_STORE
+        where = () if self.location == default else ("--store", self.location)
+        return shlex.join(("mageflow", *words, *where))
+
+    @property
+    def start_a_worker(self) -> str | None:
+        """The command that starts a worker: only the user knows of which module."""
+        return None if self.location == _MEMORY else _WORKER
+
+    def say(self, *, status: str, reason: str, since: float | None, facts: dict[str, Any], **more: Any) -> Explanation:
+        """Make the explanation."""
+        record = self.record
+        return Explanation(
+            key=self.key,
+            kind="unknown" if record is None else "run" if isinstance(record, RunRecord) else "signature",
+            task_name=record.task if record is not None else None,
+            status=status,
+            reason=reason,
+            since=moment(since) if since is not None else None,
+            facts=facts,
+            at=moment(self.now),
+            **more,
+        )
