@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -9,10 +11,11 @@ from mageflow.core.decision import Decide, Decision, Need, Records
 from mageflow.core.records import OutboxRow, Record
 from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring, Store
+from mageflow.runtime.heart import Heart
 from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
-__all__ = ["FaultyStore"]
+__all__ = ["FaultyStore", "VirtualHeart"]
 
 T = TypeVar("T")
 
@@ -161,3 +164,23 @@ class FaultyStore:
 
     async def aclose(self) -> None:
         """Leave the store to the others."""
+
+
+class VirtualHeart(Heart):
+    """Beats as the real one does, in a task of its own instead of a thread: all of a simulation is one thread.
+
+    Args:
+        store: the process's way to the store.
+        every: seconds between two beats.
+    """
+
+    def __init__(self, store: Store, *, every: float) -> None:
+        super().__init__(store.beater, every=every, max_stall=every)
+        self._store = store
+        self._pause = every
+
+    async def beat(self, worker: str) -> None:
+        while True:
+            with contextlib.suppress(StoreUnavailableError):
+                await self._store.beat(worker)
+            await asyncio.sleep(self._pause)

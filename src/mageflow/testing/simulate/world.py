@@ -26,7 +26,7 @@ from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import SeededEntropy
 from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.customer import Customer, Orders
-from mageflow.testing.simulate.faulty import FaultyStore
+from mageflow.testing.simulate.faulty import FaultyStore, VirtualHeart
 from mageflow.testing.simulate.hostile import Broker, HostileEngine
 from mageflow.testing.simulate.ledger import Ledger
 from mageflow.testing.simulate.loop import Standstill, VirtualClock, VirtualLoop
@@ -197,7 +197,9 @@ class _World:
             purge_every=2.0,
         )
         self.knows_all[process] = len(names) == len(TASKS)
-        self.workers[process] = worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings)
+        heart = VirtualHeart(kernel.store, every=settings.beat)
+        worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings, heart)
+        self.workers[process] = worker
         self.history.count(process.name, "worker", f"knows {', '.join(names)}")
         process.spawn(self._begin(process, worker))
         return process
@@ -237,7 +239,7 @@ class _World:
             self._start_worker()
             return
         process = rng.choice(self.among.living())
-        what = rng.choices(("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (6, 4, 3, 2, 3, 0.3, 1))[
+        what = rng.choices(("kill", "freeze", "cut", "leave", "deploy", "outage", "nothing"), (6, 4, 3, 2, 3, 0.8, 1))[
             0
         ]
         if what == "kill":
