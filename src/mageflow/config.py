@@ -203,6 +203,7 @@ class MageflowConfig:
         redeliver_after: seconds after which a delivery that an engine may have lost is made again.
         durability: `"normal"`: a crash of the process loses nothing, a power cut at most the last commits;
             `"full"`: every commit is on the disk before it is answered. For the SQLite store.
+        log_messages: whether workers log what may hold your data: messages, results, failures in full.
     """
 
     ttl: TTLConfig = field(default_factory=TTLConfig)
@@ -212,6 +213,7 @@ class MageflowConfig:
     max_worker_losses: int = 3
     redeliver_after: Seconds = 60.0
     durability: str = "normal"
+    log_messages: bool = False
 
     def __post_init__(self) -> None:
         for name in ("lease", "max_stall", "unknown_task_after", "redeliver_after"):

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import overload
 
-__all__ = ["iso", "listed", "moment", "plural", "say_moment", "say_span", "say_time"]
+__all__ = ["iso", "listed", "moment", "plural", "printable", "say_moment", "say_span", "say_time"]
 
 
 def moment(seconds: float) -> datetime:
@@ -58,3 +58,10 @@ def listed(parts: Iterable[str]) -> str:
     """Give «a, b and c»."""
     *first, last = parts
     return f"{', '.join(first)} and {last}" if first else last
+
+
+def printable(text: str) -> str:
+    """Give `text` with what would move a cursor or begin a line escaped."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape", "surrogatepass").decode() for char in text
+    )

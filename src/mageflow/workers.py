@@ -13,6 +13,7 @@ from mageflow.errors import ConfigurationError, MageflowError
 from mageflow.runtime.execute import Executor
 from mageflow.runtime.heart import Heart
 from mageflow.runtime.kernel import Kernel
+from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.recovery import Patience
 from mageflow.runtime.worker import Worker, WorkerSettings
 
@@ -35,6 +36,7 @@ class WorkerContext:
             client=client,
             load_signature=load_signature,
             threads=settings.concurrency,
+            logbook=Logbook(messages=kernel.config.log_messages),
         )
         self._worker: Worker | None = None
 

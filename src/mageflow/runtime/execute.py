@@ -20,6 +20,7 @@ from mageflow.core.records import Control, Failure, Record, RunRecord, replace
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
+from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.shapes import dump_result
@@ -102,6 +103,7 @@ class Executor:
         client: what module-level functions use inside a body.
         load_signature: gives the object that a body's `signature` parameter receives.
         threads: how many sync bodies may run at once.
+        logbook: what logs the attempts.
     """
 
     def __init__(
@@ -112,12 +114,14 @@ class Executor:
         client: Any,
         load_signature: Callable[[str], Awaitable[Any]],
         threads: int,
+        logbook: Logbook | None = None,
     ) -> None:
         self._tx = transactor
         self._registry = registry
         self._client = client
         self._load_signature = load_signature
         self._threads = threads
+        self._logbook = logbook or Logbook()
         self._pool: ThreadPoolExecutor | None = None
         self._unread: dict[Attempt, None] = {}
         self._rung = asyncio.Event()
@@ -137,6 +141,7 @@ class Executor:
         assert run is not None
         assert task is not None
         attempt = Attempt(run, task)
+        self._logbook.begin(run)
         self.attempts[run.key, run.attempt] = attempt
 
         def ring(record: Record | None) -> None:
@@ -205,6 +210,8 @@ class Executor:
         while True:
             try:
                 reply = await self._tx.commit(EndReply, keys, event)
+                if reply.accepted and reply.run is not None:
+                    self._logbook.end(run, reply.run)
                 return _accepted(run, reply)
             except RecordTooLargeError as error:
                 if event.message is None and isinstance(event.outcome, Failed):
