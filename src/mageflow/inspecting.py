@@ -22,7 +22,7 @@ __all__ = ["Inspection"]
 
 _PAGE = 500
 _LOOK_EVERY = 0.05
-_SKEW = 3600.0
+_SKEW = 60.0
 """Seconds by which the clocks of a process and of the store may differ."""
 _NOBODY = "wrk_"
 """No worker's key: `beat` then gives the beats and adds to none."""

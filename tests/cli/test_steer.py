@@ -92,3 +92,7 @@ def test_purge_removes_what_has_expired(tmp_path: Path) -> None:
     assert mageflow("purge", "--store", str(path)).stdout == f"Removed 3 records that had expired from {path}.\n"
     assert mageflow("purge", "--store", str(path)).stdout == f"Nothing had expired in {path}.\n"
     assert json.loads(mageflow("purge", "--store", str(path), "--json").stdout) == {"removed": 0}
+
+
+def test_an_empty_id_is_refused(stock: Stock) -> None:
+    assert "an empty id names nothing" in refusal(mageflow("cancel", "", "--store", stock.store))

@@ -52,15 +52,17 @@ async def _load(mage: Mageflow, key: str) -> RunHandle[Any] | TaskSignature[Any,
 
 
 async def _complete(mage: Mageflow, beginning: str, what: str) -> str:
+    if not beginning.strip():
+        raise CommandError("an empty id names nothing; mageflow ls lists the ids of runs")
     found = await mage.find_keys(beginning, limit=_LOOKED_FOR)
     if not found:
         raise _absent(mage, beginning, what)
     if len(found) > 1:
         some = ", ".join(found[:_MENTIONED])
         more = f" and {len(found) - _MENTIONED} more" if len(found) > _MENTIONED else ""
-        raise CommandError(
-            f"{len(found)} {what.replace(' or ', 's or ')}s begin with {beginning}: {some}{more}. Give more of the id"
-        )
+        least = "at least " if len(found) == _LOOKED_FOR else ""
+        which = f"{least}{len(found)} {what.replace(' or ', 's or ')}s begin with {beginning}"
+        raise CommandError(f"{which}: {some}{more}. Give more of the id")
     return found[0]
 
 

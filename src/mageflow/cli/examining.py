@@ -145,7 +145,7 @@ def _variables() -> list[Finding]:
 
 def examine_file(file: Path | None) -> list[Finding]:
     """Look at the store's file and the disk under it."""
-    if file is None:
+    if file is None or file.is_dir():  # opening it says what to give instead
         return []
     folder = file.absolute().parent
     if not folder.is_dir():

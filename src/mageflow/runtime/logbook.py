@@ -1,7 +1,8 @@
 """What a worker logs of the attempts that it makes.
 
-Levels are chosen so that a production log at INFO has a line for what somebody may want to act on, and none for each
-run that goes as it should: beginnings and successes are DEBUG.
+Levels are chosen so that a log does not drown. At WARNING, which a program that configured nothing sees on stderr too,
+it has what somebody must act on: a run that failed for good. At INFO it has what did not go as it should, an attempt
+that another one follows. Beginnings and successes are DEBUG.
 """
 
 from __future__ import annotations
@@ -38,8 +39,8 @@ class Logbook:
     def end(self, run: RunRecord, after: RunRecord) -> None:
         """Log what the attempt `run` came to: `after` is the run as it was committed."""
         level = _LEVELS.get(after.status, logging.INFO)
-        if _failed_now(run, after):
-            level = logging.ERROR if after.status is RunStatus.FAILED else logging.WARNING
+        if after.status is RunStatus.FAILED and _failed_now(run, after):
+            level = logging.ERROR
         if not logger.isEnabledFor(level):
             return
         ended_at = after.ended_at if after.status.is_terminal else after.waits_since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import logging
 import os
 import shlex
 import sysconfig
@@ -76,6 +77,7 @@ def _examine(folder: Path, files: list[Path], out: Console) -> Report:
     # Syntax trees are objects by the million and free of cycles. The collector would walk them all the same, again and
     # again: a quarter of the time.
     gc.set_threshold(50_000, 20, 20)
+    logging.getLogger("mageflow.runs").setLevel(logging.CRITICAL)  # what fails is listed at the end
     figures: list[Figures] = []
     problems: list[Problem] = []
     with _progress(len(files), out) as advance:
