@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from mageflow.core.decision import Decide
 from mageflow.core.events import (
-    AdvanceCallbacks,
+    Advance,
     Announce,
     AppendCallbacks,
     Claim,
@@ -303,7 +303,7 @@ class SqliteLikeMemory(RuleBasedStateMachine):
             return
         page = self.both(lambda store: store.query(Filter(root=run.root or run.key, live=True), limit=50))
         reached = tuple(record.key for record in page.records)
-        self.commit(AdvanceCallbacks(run=run.key, token=self.token()), run.key)
+        self.commit(Advance(run=run.key, token=self.token()), run.key)
         sweep = run.cursor.sweep if run.cursor is not None else 0
         self.commit(Sweep(run=run.key, sweep=sweep, page=reached, last=True, token=self.token()), run.key, *reached)
         self.find_runs()

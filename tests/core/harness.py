@@ -14,7 +14,7 @@ from msgspec import Raw
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
 from mageflow.core.events import (
-    AdvanceCallbacks,
+    Advance,
     Announce,
     AppendCallbacks,
     Claim,
@@ -379,12 +379,12 @@ class World:
     def advancing(self, run: str, *, page: int = SWEEP_PAGE) -> Iterator[None]:
         """Carry the continuation of a run to its end as a worker does, one commit at a time."""
         while True:
-            event = AdvanceCallbacks(run=run, defaults=self.defaults, token=self.token())
+            event = Advance(run=run, defaults=self.defaults, token=self.token())
             target = self.commit(ControlReply, event).run
             yield
             if target is None or target.cursor is None:
                 return
-            if not target.cursor.callbacks:
+            if target.cursor.callbacks is None and not target.cursor.fill:
                 break
         yield from self._sweeping(target, page)
 

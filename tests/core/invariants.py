@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mageflow.core.decision import MAX_RECORDS, Decision
-from mageflow.core.events import AdvanceCallbacks, Event
+from mageflow.core.events import Advance, Event
 from mageflow.core.ids import callback_id
 from mageflow.core.records import (
     Control,
@@ -121,7 +121,7 @@ def check_row(row: OutboxRow, records: Records) -> None:
 
 def changes_nothing(event: Event, decision: Decision, records: Records, rows: Rows) -> None:
     """The same event, decided again on what it made, has nothing left to do: its reply may have been lost."""
-    if isinstance(event, AdvanceCallbacks):
+    if isinstance(event, Advance):
         return  # it goes on where it stopped
     for record in decision.writes:
         stored = records.get(record.key)

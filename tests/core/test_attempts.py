@@ -12,6 +12,7 @@ from mageflow.core.events import (
     EndReply,
     Failed,
     HandedBack,
+    Offer,
     Slot,
     StartReply,
     Stopped,
@@ -97,7 +98,7 @@ def test_a_claim_holds_the_run_and_brings_what_its_message_is_made_of() -> None:
     run = world.start(key)
     reply = world.claim(run, "w1")
     assert reply.verdict is Verdict.CLAIMED
-    assert reply.signature == world.signature(key)
+    assert reply.offer == Offer(origin=Origin.MESSAGE, layers=({"to": "ada"},))
     held = world.run(run)
     assert (held.status, held.worker, held.attempt, held.started_at) == (RunStatus.RUNNING, "w1", 1, world.now)
     assert run not in world.rows
@@ -120,7 +121,7 @@ def test_a_claim_whose_reply_was_lost_is_still_the_workers() -> None:
     repeated = world.again(ClaimReply)
     assert repeated.verdict is Verdict.CLAIMED
     assert repeated.run == world.run(run)
-    assert repeated.signature == first.signature
+    assert repeated.offer == first.offer
     assert world.run(run).attempt == 1
 
 
@@ -181,8 +182,8 @@ def test_the_first_claim_takes_what_the_signature_says_by_then() -> None:
     world.append(key, Slot.SUCCESS, late)
     world.edit(key, to="ada")
     reply = world.claim(run)
-    assert reply.signature is not None
-    assert reply.signature.kwargs == {"to": "ada"}
+    assert reply.offer is not None
+    assert reply.offer.layers == ({"to": "ada"},)
     world.end(run, DONE)
     assert world.tasks_called(run) == ["late"]
 
@@ -195,7 +196,7 @@ def test_a_later_attempt_sees_what_the_first_one_saw() -> None:
     world.end(run, failed(), message=b'{"to":"ada"}')
     world.edit(key, to="bob")
     reply = world.claim(run)
-    assert reply.signature is None
+    assert reply.offer is None
     assert reply.run is not None
     assert reply.run.message == Raw(b'{"to":"ada"}')
 
@@ -332,7 +333,7 @@ def test_an_end_without_a_message_leaves_it_to_the_next_attempt() -> None:
     run = world.start(key)
     world.claim(run)
     world.end(run, failed(), message=None)
-    assert world.claim(run).signature == world.signature(key)
+    assert world.claim(run).offer == Offer(origin=Origin.MESSAGE)
 
 
 def test_work_that_was_handed_back_counts_for_nothing() -> None:

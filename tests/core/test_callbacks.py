@@ -75,8 +75,9 @@ def test_the_claim_of_a_callback_brings_the_run_that_called_it() -> None:
     run = world.start(world.sign("t", success=[world.sign("next")]))
     world.finish(run, Succeeded(Raw(b'"receipt"')))
     reply = world.claim(world.callbacks(run)[0].key)
-    assert reply.cause is not None
-    assert reply.cause.result == Raw(b'"receipt"')
+    assert reply.offer is not None
+    assert reply.offer.answer is not None
+    assert reply.offer.answer.result == Raw(b'"receipt"')
 
 
 def test_a_callback_has_callbacks_of_its_own_and_one_root() -> None:

@@ -16,11 +16,16 @@ from mageflow.core.records import (
     Control,
     Cursor,
     Failure,
+    Form,
     Index,
+    Member,
+    MembersRecord,
     Origin,
     Record,
+    Roster,
     RunRecord,
     SignatureRecord,
+    Tally,
     TaskRecord,
     WorkerRecord,
     advance_key,
@@ -60,8 +65,29 @@ SIGNATURE = SignatureRecord(
     options=OPTIONS,
     control=Control.SUSPEND,
     control_at=1.25,
+    form=Form.SWARM,
+    roster=Roster(
+        count=51,
+        closed=False,
+        stopped=True,
+        auto_close=True,
+        window=3,
+        stop_after=2,
+        most=60,
+        feeds=("run_1",),
+        added=("token",),
+    ),
     active_ttl=60.0,
     done_ttl=7.0,
+)
+MEMBERS = MembersRecord(
+    key="sig_1/0",
+    rev=2,
+    token="e",
+    created_at=1.0,
+    expires_at=2.0,
+    owner="sig_1",
+    members=(Member(signature="sig_5", sent=Raw(b'{"a":1}')), Member(signature="sig_6")),
 )
 RUN = RunRecord(
     key="run_3",
@@ -94,10 +120,28 @@ RUN = RunRecord(
     unroutable_at=5.5,
     waits_since=6.5,
     root="run_1",
+    form=Form.CHAIN,
+    tally=Tally(
+        total=9,
+        closed=False,
+        auto_close=True,
+        window=3,
+        stop_after=2,
+        made=8,
+        succeeded=1,
+        failed=2,
+        cancelled=1,
+        stopping=True,
+        told=1,
+        earlier="run_7",
+    ),
     parent="run_0",
+    place=4,
     cause="run_2",
+    source="run_5",
+    answer="run_6",
     lineage=("run_1", "run_0"),
-    cursor=Cursor(callbacks=400, sweep=3),
+    cursor=Cursor(callbacks=400, fill=True, sweep=3),
     since=1.75,
     done_ttl=7.0,
 )
@@ -105,7 +149,7 @@ WORKER = WorkerRecord(
     key="wrk_1", rev=1, token="c", created_at=1.0, name="w", host="h", pid=42, tasks=("t", "u"), routes=("r",)
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
-FULL: list[Record] = [SIGNATURE, RUN, WORKER, TASK]
+FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(
@@ -255,7 +299,10 @@ def test_one_wrong_byte_is_read_or_refused(at: int, byte: int) -> None:
 
 
 def test_a_signature_keeps_the_callbacks_that_it_names() -> None:
-    assert index_of(SIGNATURE) == Index(kind="signature", live=False, task="t", names=("sig_2", "sig_3", "sig_4"))
+    pages = ("sig_1/0", "sig_1/1")
+    names = ("sig_2", "sig_3", "sig_4", *pages)
+    assert index_of(SIGNATURE) == Index(kind="signature", live=False, task="t", names=names)
+    assert index_of(MEMBERS) == Index(kind="members", live=False, names=("sig_5", "sig_6"))
 
 
 def test_a_worker_is_live_and_the_name_of_a_task_is_not() -> None:
@@ -276,6 +323,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
         names=("run_0",),
+        parent="run_0",
     )
 
 

@@ -130,8 +130,8 @@ def test_an_edit_leaves_runs_that_have_begun_alone() -> None:
     run = world.start(key)
     claimed = world.claim(run)
     world.edit(key, a=2)
-    assert claimed.signature is not None
-    assert claimed.signature.kwargs == {"a": 1}
+    assert claimed.offer is not None
+    assert claimed.offer.layers == ({"a": 1},)
 
 
 # Append

@@ -16,6 +16,8 @@ from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Failure,
+    Member,
+    MembersRecord,
     Origin,
     RunRecord,
     SignatureRecord,
@@ -24,11 +26,13 @@ from mageflow.core.records import (
 )
 
 __all__ = [
-    "AdvanceCallbacks",
+    "AddMembers",
+    "Advance",
     "Announce",
     "AppendCallbacks",
     "Claim",
     "ClaimReply",
+    "CloseMembers",
     "ControlReply",
     "Defaults",
     "EditKwargs",
@@ -37,9 +41,14 @@ __all__ = [
     "Event",
     "Failed",
     "HandedBack",
+    "MembersReply",
+    "Offer",
+    "PutMembers",
     "PutSignature",
+    "Refusal",
     "RemoveSignature",
     "Reroute",
+    "Resize",
     "RetryRun",
     "SetControl",
     "SetSignatureControl",
@@ -52,6 +61,7 @@ __all__ = [
     "Succeeded",
     "Sweep",
     "TakeBack",
+    "Together",
     "Verdict",
     "Withdraw",
 ]
@@ -182,8 +192,11 @@ class Sweep(Struct, frozen=True, kw_only=True):
     token: str
 
 
-class AdvanceCallbacks(Struct, frozen=True, kw_only=True):
-    """Make the next callbacks of an end that had more than one commit may hold. Loads `run`."""
+class Advance(Struct, frozen=True, kw_only=True):
+    """Go on with what one commit could not hold: callbacks, members; or open a chain or swarm that is due.
+
+    Loads `run`.
+    """
 
     run: str
     defaults: Defaults = _NO_DEFAULTS
@@ -243,6 +256,45 @@ class SetSignatureControl(Struct, frozen=True, kw_only=True):
     token: str
 
 
+# Members of chains and swarms
+
+
+class PutMembers(Struct, frozen=True, kw_only=True):
+    """Keep members of a signature that is still to be put. Loads the signatures that they name."""
+
+    records: tuple[MembersRecord, ...]
+    active_ttl: float
+    token: str
+
+
+class AddMembers(Struct, frozen=True, kw_only=True):
+    """Add members to an open swarm, and to its live runs. Loads it."""
+
+    key: str
+    members: tuple[Member, ...]
+    close_when_full: bool = True
+    """Whether the swarm is closed when it has as many members as it may."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class CloseMembers(Struct, frozen=True, kw_only=True):
+    """Let no member be added any more; its runs end when their members have. Loads the swarm."""
+
+    key: str
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Resize(Struct, frozen=True, kw_only=True):
+    """Change how many members may be live at once: of a swarm's runs to come, or of one run. Loads it."""
+
+    key: str
+    window: int
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
 # Processes
 
 
@@ -269,16 +321,28 @@ Event = (
     | Reroute
     | SetControl
     | Sweep
-    | AdvanceCallbacks
+    | Advance
     | RetryRun
     | PutSignature
     | EditKwargs
     | AppendCallbacks
     | RemoveSignature
     | SetSignatureControl
+    | PutMembers
+    | AddMembers
+    | CloseMembers
+    | Resize
     | Announce
     | Withdraw
 )
+
+
+class Together(Struct, frozen=True, kw_only=True):
+    """Events that are committed as one, each on top of those before it; the reply is the tuple of their replies."""
+
+    events: tuple[Event, ...]
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
 
 
 # Replies
@@ -305,12 +369,29 @@ class Verdict(StrEnum):
     ABSENT = "absent"
 
 
+class Offer(Struct, frozen=True, kw_only=True):
+    """What a message is assembled from."""
+
+    origin: Origin
+    """Never `PARENT`: that is what was looked up."""
+    sent: Raw | None = None
+    cause: RunRecord | None = None
+    """The run whose result, failure or outcome is offered."""
+    answer: RunRecord | None = None
+    """The run that holds its result or failure and the message it received: of a chain, one of its members."""
+    received: Offer | None = None
+    """What the message of the failed run would be assembled from, where it never received any."""
+    layers: tuple[Mapping[str, Any] | Raw, ...] = ()
+    """Values to be merged in; the later ones stand."""
+
+
 class ClaimReply(Struct, frozen=True, kw_only=True):
     verdict: Verdict
     run: RunRecord | None = None
-    signature: SignatureRecord | None = None
+    offer: Offer | None = None
     """Where the run's message is still to be assembled."""
-    cause: RunRecord | None = None
+    swarm: str | None = None
+    """The signature of the innermost swarm that the run is in."""
 
 
 class EndReply(Struct, frozen=True, kw_only=True):
@@ -322,6 +403,22 @@ class EndReply(Struct, frozen=True, kw_only=True):
 
 class ControlReply(Struct, frozen=True, kw_only=True):
     run: RunRecord | None
+
+
+class Refusal(StrEnum):
+    """Why members were not added."""
+
+    CLOSED = "closed"
+    STOPPED = "stopped"
+    FULL = "full"
+
+
+class MembersReply(Struct, frozen=True, kw_only=True):
+    signature: SignatureRecord | None = None
+    """As it is now; None: it is gone."""
+    refusal: Refusal | None = None
+    missing: tuple[str, ...] = ()
+    """The members' signatures that the store does not have; nothing was written."""
 
 
 class SignatureReply(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from base64 import b32encode
 from hashlib import blake2b
 
-__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "retry_id"]
+__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "member_id", "retry_id"]
 
 RUN = "run_"
 SIGNATURE = "sig_"
@@ -26,8 +26,14 @@ def callback_id(cause: str, slot: str, place: int) -> str:
     return f"{RUN}{cause[len(RUN) : len(RUN) + _STAMP]}{_digest(cause, slot, str(place))}"
 
 
+def member_id(parent: str, place: int) -> str:
+    """Give the id of the run of the member at `place` of the chain or swarm run `parent`."""
+    return f"{RUN}{parent[len(RUN) : len(RUN) + _STAMP]}{_digest(parent, 'member', str(place))}"
+
+
 def life_of(run: str, created_at: float) -> str:
-    """Give what the callbacks of a run derive their ids from, as the `cause` of `callback_id`.
+    """Give what the callbacks of a run derive their ids from, as the `cause` of `callback_id`, and
+    its members as the `parent` of `member_id`.
 
     It is the run's id. But an idempotency key gives its id again when its first run is no longer kept, and callbacks of
     that one may be kept longer: their ids are taken.

@@ -17,22 +17,29 @@ from mageflow.core.status import LIVE, RunStatus
 from mageflow.errors import CorruptRecordError
 
 __all__ = [
+    "MEMBERS_A_RECORD",
     "Control",
     "Cursor",
     "Failure",
+    "Form",
     "Index",
+    "Member",
+    "MembersRecord",
     "Origin",
     "OutboxRow",
     "Record",
+    "Roster",
     "RowAction",
     "RunRecord",
     "SignatureRecord",
+    "Tally",
     "TaskRecord",
     "WorkerRecord",
     "advance_key",
     "decode",
     "encode",
     "index_of",
+    "members_keys",
     "replace",
     "task_key",
 ]
@@ -75,6 +82,18 @@ class Origin(StrEnum):
     """The message of the run's cause as it was received, and its failure for the field that asks for it."""
     OUTCOME = "outcome"
     """The outcome of the run's cause, for the return field."""
+    PARENT = "parent"
+    """What its chain or swarm began with; the run's `sent` is the member's own message, which is merged in."""
+
+
+class Form(StrEnum):
+    """What a signature calls."""
+
+    TASK = "task"
+    CHAIN = "chain"
+    """Members one after another, each with the result of the one before."""
+    SWARM = "swarm"
+    """Members side by side, inside a window."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,10 +108,73 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far a decision that was too large for one commit has come."""
 
-    callbacks: int = 0
-    """How many callbacks of the run's end exist."""
+    callbacks: int | None = None
+    """How many callbacks of the run exist, where more are to be made; None: all that are due exist."""
+    fill: bool = False
+    """Whether members are to be made, or told off."""
     sweep: int = 0
     """The revision of the run that set the control which is still being carried to its descendants; 0: none is."""
+
+
+class Roster(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The members of a chain or swarm, as its signature keeps them; they themselves stand in pages beside it."""
+
+    count: int = 0
+    closed: bool = True
+    """No member can be added any more."""
+    stopped: bool = False
+    """Closed because a run of it was stopped or cancelled."""
+    auto_close: bool = False
+    window: int
+    """How many members may be live at once."""
+    stop_after: int | None = None
+    """At how many failures its run stops; None: they do not stop it."""
+    most: int | None = None
+    """How many members it may have."""
+    feeds: tuple[str, ...] = ()
+    """The runs that get the members which are added."""
+    added: tuple[str, ...] = ()
+    """The tokens of the latest additions: one whose reply was lost is not made twice."""
+
+
+class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """One place in a chain or swarm."""
+
+    signature: str
+    sent: MaybeRaw = None
+    """Its own message, as JSON."""
+
+
+class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """How far the run of a chain or swarm has come."""
+
+    total: int
+    """How many members its signature has, as far as the run was told."""
+    closed: bool = True
+    auto_close: bool = False
+    window: int
+    stop_after: int | None = None
+    made: int = 0
+    """How many members, from the first on, were begun or told off."""
+    succeeded: int = 0
+    failed: int = 0
+    cancelled: int = 0
+    stopping: bool = False
+    """Members that have not begun are told off; the run has failed when those that have begun have ended."""
+    told: int = 0
+    """How many callbacks were made before its end."""
+    earlier: str | None = None
+    """The run which this one tries again: members that succeeded there stand here too."""
+
+    @property
+    def ended(self) -> int:
+        """How many members are terminal."""
+        return self.succeeded + self.failed + self.cancelled
+
+    @property
+    def live(self) -> int:
+        """How many members have begun and not ended."""
+        return self.made - self.ended
 
 
 class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -110,7 +192,11 @@ class SignatureRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag=
     """A persisted blueprint of a call."""
 
     task: str
+    """The name of its task; of a chain or swarm, the name that people know it by."""
     route: str
+    form: Form = Form.TASK
+    roster: Roster | None = None
+    """The members, where it is a chain or swarm."""
     kwargs: dict[str, Any] = {}
     on_success: tuple[str, ...] = ()
     on_error: tuple[str, ...] = ()
@@ -162,14 +248,33 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     unroutable_at: float | None = None
     waits_since: float | None = None
     """When it came to wait, or to be parked, as it is now; None: it has been since it was made."""
+    form: Form = Form.TASK
+    tally: Tally | None = None
+    """How far it has come, where it is the run of a chain or swarm."""
     root: str | None = None
     """The run that all of this began with; None on that run itself."""
     parent: str | None = None
+    """The run of the chain or swarm that it is a member of."""
+    place: int | None = None
+    """Which member it is, counted from 0."""
     cause: str | None = None
+    """The run that it follows from; of a member, its parent."""
+    source: str | None = None
+    """The run whose result its message begins with, where that is not its cause: a step's, the step before."""
+    answer: str | None = None
+    """The run of a chain: its member that ended last, whose result or failure is its own."""
     lineage: tuple[str, ...] = ()
     """The runs whose control reaches this one."""
     cursor: Cursor | None = None
     done_ttl: float
+
+
+class MembersRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="members"):
+    """Some members of a chain or swarm, in their order."""
+
+    owner: str
+    """The signature that they are members of."""
+    members: tuple[Member, ...]
 
 
 class WorkerRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="worker"):
@@ -188,8 +293,8 @@ class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task
     route: str
 
 
-Record = SignatureRecord | RunRecord | WorkerRecord | TaskRecord
-R = TypeVar("R", SignatureRecord, RunRecord, WorkerRecord, TaskRecord)
+Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord
+R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord)
 
 
 class RowAction(StrEnum):
@@ -228,6 +333,8 @@ class Index(Struct, frozen=True):
     """Who holds it now."""
     names: tuple[str, ...] = ()
     """The records it keeps while it is kept itself."""
+    parent: str | None = None
+    """The record that it is kept as long as, whatever its own expiry says."""
 
 
 def index_of(record: Record) -> Index:
@@ -245,12 +352,17 @@ def index_of(record: Record) -> Index:
                 root=record.root,
                 cause=record.cause,
                 worker=record.worker if record.status is RunStatus.RUNNING else None,
+                parent=record.parent,
                 names=tuple(key for key in held if key not in (record.root, record.cause)) if held else (),
             )
         case SignatureRecord():
             named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
             named.pop(record.key, None)
-            return Index(kind="signature", live=False, task=record.task, names=tuple(named))
+            pages = members_keys(record.key, 0, record.roster.count) if record.roster is not None else ()
+            return Index(kind="signature", live=False, task=record.task, names=(*named, *pages))
+        case MembersRecord():
+            members = dict.fromkeys(member.signature for member in record.members)
+            return Index(kind="members", live=False, names=tuple(members))
         case WorkerRecord():
             return Index(kind="worker")
         case TaskRecord():
@@ -283,6 +395,18 @@ def decode(data: bytes, key: str) -> Record:
 
 
 replace = msgspec.structs.replace
+
+
+MEMBERS_A_RECORD = 50
+"""How many members stand in one record."""
+
+
+def members_keys(signature: str, begin: int, end: int) -> tuple[str, ...]:
+    """Give the keys of the records that hold the members from `begin` up to `end` of a chain or swarm."""
+    if end <= begin:
+        return ()
+    first, last = begin // MEMBERS_A_RECORD, (end - 1) // MEMBERS_A_RECORD
+    return tuple(f"{signature}/{page}" for page in range(first, last + 1))
 
 
 def advance_key(run_id: str) -> str:

@@ -168,7 +168,8 @@ class Store(Protocol):
         """Remove up to `limit` expired records; give how many were removed.
 
         A live run, and the signature, cause, root and lineage of a live run, are kept; so is all that a kept
-        signature names, to any depth: its expiry moves along with the one that names it.
+        signature names, to any depth: its expiry moves along with the one that names it. A member of a chain or swarm
+        is kept as long as the run that it is a member of.
         """
         ...
 

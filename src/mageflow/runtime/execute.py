@@ -20,6 +20,7 @@ from mageflow.core.records import Control, Failure, Record, RunRecord, replace
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
+from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -56,12 +57,12 @@ class Attempt:
 
     __slots__ = ("current", "looked", "reach", "reason", "run", "stoppable", "task", "thread")
 
-    def __init__(self, run: RunRecord, task: asyncio.Task[Any]) -> None:
+    def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
         self.run = run
         self.reach = (run.key, *run.lineage)
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
-        self.current = CurrentRun(run)
+        self.current = CurrentRun(run, swarm=swarm)
         self.reason: StopReason | None = None
         self.stoppable = False
         """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
@@ -117,6 +118,7 @@ class Executor:
         logbook: Logbook | None = None,
     ) -> None:
         self._tx = transactor
+        self._gathering = Gathering(transactor.store)
         self._registry = registry
         self._client = client
         self._load_signature = load_signature
@@ -140,7 +142,7 @@ class Executor:
         task = asyncio.current_task()
         assert run is not None
         assert task is not None
-        attempt = Attempt(run, task)
+        attempt = Attempt(run, task, swarm=claimed.swarm)
         self._logbook.begin(run)
         self.attempts[run.key, run.attempt] = attempt
 
@@ -233,7 +235,7 @@ class Executor:
             return HandedBack(after=_ELSEWHERE), None
         assembled: Assembled | None = None
         try:
-            assembled = assemble(claimed, task, self._registry)
+            assembled = await assemble(claimed, task, self._registry, self._gathering)
             message = assembled.receive(task.name)
         except MageflowError as error:
             failed = Failed(failure=_failure(run, error), retry=False)

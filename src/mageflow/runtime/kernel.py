@@ -9,12 +9,17 @@ from msgspec import Raw
 
 from mageflow.config import MageflowConfig
 from mageflow.core.events import (
+    AddMembers,
     Announce,
     AppendCallbacks,
+    CloseMembers,
     ControlReply,
     EditKwargs,
+    MembersReply,
+    PutMembers,
     PutSignature,
     RemoveSignature,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -25,11 +30,22 @@ from mageflow.core.events import (
 )
 from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id
 from mageflow.core.options import Options, merge_options
-from mageflow.core.records import Control, Origin, RunRecord, SignatureRecord, TaskRecord, task_key
+from mageflow.core.records import (
+    Control,
+    Member,
+    MembersRecord,
+    Origin,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    members_keys,
+    task_key,
+)
 from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
@@ -59,6 +75,7 @@ class Kernel:
         self.config = config
         self.tx = Transactor(store, entropy)
         self.waiting = Waiting(store)
+        self.gathering = Gathering(store)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -171,6 +188,60 @@ class Kernel:
             event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
             await self.tx.commit(SignatureReply, (first, *others), event)
         return True
+
+    async def put_members(self, records: Sequence[MembersRecord], active_ttl: float) -> tuple[str, ...]:
+        """Keep members of a signature that is put afterwards; give the signatures among them that do not exist."""
+        named = dict.fromkeys(member.signature for record in records for member in record.members)
+        event = PutMembers(records=tuple(records), active_ttl=active_ttl, token=self.tx.token())
+        reply = await self.tx.commit(MembersReply, (*named, *(record.key for record in records)), event)
+        return reply.missing
+
+    async def add_members(self, key: str, members: Sequence[Member], *, close_when_full: bool) -> MembersReply:
+        """Add members to a swarm; the reply says why not, where they were not added."""
+        event = AddMembers(
+            key=key,
+            members=tuple(members),
+            close_when_full=close_when_full,
+            defaults=self.registry.defaults(),
+            token=self.tx.token(),
+        )
+        return await self.tx.commit(MembersReply, (key, *(member.signature for member in members)), event)
+
+    async def close_members(self, key: str) -> SignatureRecord:
+        """Let no member be added to a swarm any more."""
+        event = CloseMembers(key=key, defaults=self.registry.defaults(), token=self.tx.token())
+        return _found(await self.tx.commit(SignatureReply, (key,), event), key)
+
+    async def resize(self, key: str, window: int) -> SignatureRecord:
+        """Change the window of a swarm, and of its live runs."""
+        event = Resize(key=key, window=window, token=self.tx.token())
+        record = _found(await self.tx.commit(SignatureReply, (key,), event), key)
+        async for run in self.runs(Filter(signature=key, live=True)):
+            resized = Resize(key=run.key, window=window, defaults=self.registry.defaults(), token=self.tx.token())
+            await self.tx.commit(SignatureReply, (run.key,), resized)
+        return record
+
+    async def member_signatures(self, record: SignatureRecord) -> list[str]:
+        """Give the keys of the signatures of the members of a chain or swarm, in member order."""
+        count = record.roster.count if record.roster is not None else 0
+        pages = members_keys(record.key, 0, count)
+        keys: list[str] = []
+        for begin in range(0, len(pages), _PAGE):
+            found = await self.store.load(pages[begin : begin + _PAGE])
+            for page in pages[begin : begin + _PAGE]:
+                members = found[page]
+                if isinstance(members, MembersRecord):
+                    keys.extend(member.signature for member in members.members)
+        return keys
+
+    async def latest_run(self, key: str) -> RunRecord | None:
+        """Give the run of a signature that was started last."""
+        for live in (True, None):  # the store looks live ones up, and has to search for others
+            page = await self.store.query(Filter(signature=key, live=live), limit=1)
+            for record in page.records:
+                if isinstance(record, RunRecord):
+                    return record
+        return None
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""

@@ -346,7 +346,11 @@ class MemoryStore:
             if kept.index.live:
                 index = kept.index
                 held.update(key for key in (index.signature, index.root, index.cause) if key is not None)
-        expired = [kept for kept in self._records.values() if kept.is_expired(now) and kept.key not in held]
+        expired = [
+            kept
+            for kept in self._records.values()
+            if kept.is_expired(now) and kept.key not in held and kept.index.parent not in self._records
+        ]
         expired.sort(key=lambda kept: (kept.expires_at or 0.0, kept.key))
         removed: list[str] = []
         for kept in expired:

@@ -264,6 +264,7 @@ class _Writes:
             index.cause,
             index.worker,
             due_at,
+            index.parent,
             data,
             record.key,
         )
@@ -299,6 +300,7 @@ def _differs_little(record: Record, before: Record, index: Index, old: Index) ->
         and index.signature == old.signature
         and index.root == old.root
         and index.cause == old.cause
+        and index.parent == old.parent
     )
 
 

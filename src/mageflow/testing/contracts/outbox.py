@@ -31,7 +31,7 @@ class PullContract:
         (reply,) = (await actor.pull()).replies
         assert reply.verdict is Verdict.CLAIMED
         assert reply.run is not None
-        assert reply.signature is not None
+        assert reply.offer is not None
         assert (reply.run.key, reply.run.worker, reply.run.attempt) == (run.key, actor.worker, 1)
         assert (await actor.run(run.key)).status is RunStatus.RUNNING
         assert (await actor.pull()).replies == ()

@@ -53,7 +53,7 @@ class LostReplyContract:
         loses.lose()
         reply: ClaimReply = await insist(lambda: actor.claim_run(run.key, token="claim"))
         assert reply.verdict is Verdict.CLAIMED
-        assert reply.signature is not None
+        assert reply.offer is not None
         assert reply.run is not None
         assert reply.run.attempt == 1
         assert (await actor.claim_run(run.key, token="another")).verdict is Verdict.HELD

@@ -156,7 +156,8 @@ class Ledger:
 
     def _note_claim(self, reply: Any) -> None:
         if isinstance(reply, ClaimReply) and reply.verdict is Verdict.CLAIMED and reply.run is not None:
-            bound = reply.signature.kwargs if reply.signature is not None else {}
+            layers = reply.offer.layers if reply.offer is not None else ()
+            bound = next((layer for layer in layers if isinstance(layer, dict)), {})
             self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", bound)
 
     def settled(self, run: RunRecord) -> bool:
