@@ -78,6 +78,34 @@ async def test_the_highest_priority_runs_first(mage: Mageflow, sign: Sign) -> No
     assert order == [3, 3, 2, 1, 1]
 
 
+@pytest.mark.parametrize("concurrency", [1, 5])
+async def test_a_steady_stream_of_high_work_does_not_starve_low_work(mage: Mageflow, concurrency: int) -> None:
+    begun: list[str] = []
+    low_began = asyncio.Event()
+
+    @mage.task(priority=1)
+    async def low() -> None:
+        begun.append("low")
+        low_began.set()
+
+    @mage.task(priority=3)
+    async def high(msg: dict[str, Any]) -> None:
+        begun.append("high")
+        if not low_began.is_set() and len(begun) < 500:  # as much again as is begun: there is always some waiting
+            await stream.start()
+
+    stream = await mage.sign(high)
+    await (await mage.sign(low)).start()
+    for _ in range(20):
+        await stream.start()
+    async with mage.worker(concurrency=concurrency):
+        async with asyncio.timeout(20):
+            await low_began.wait()
+    place = begun.index("low")
+    assert place < 8 + concurrency, "every eighth run that a worker takes is the longest due"
+    assert place >= 7, "and all the others go by priority"
+
+
 async def test_an_idempotency_key_gives_one_run(mage: Mageflow, sign: Sign) -> None:
     count: list[int] = []
 

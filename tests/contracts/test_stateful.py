@@ -252,21 +252,23 @@ class SqliteLikeMemory(RuleBasedStateMachine):
 
         async def one_by_one() -> list[Any]:
             answers = [await self.model.transact(keys, bind(event), token=event.token) for event, keys in events]
-            return [*answers, await self.model.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull)]
+            return [*answers, await self.model.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull, taken=6)]
 
         async def at_once(store: Store) -> list[Any]:
             return await asyncio.gather(
                 *(store.transact(keys, bind(event), token=event.token) for event, keys in events),
-                store.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull),
+                store.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull, taken=6),
             )
 
         assert self.wait(at_once(self.handle())) == self.wait(one_by_one())
         self.find_runs()
 
-    @rule(routes=some_routes, tasks=some_tasks, limit=st.integers(1, 4), worker=workers)
-    def pull(self, routes: list[str], tasks: list[str], limit: int, worker: str) -> None:
+    @rule(
+        routes=some_routes, tasks=some_tasks, limit=st.integers(1, 4), worker=workers, taken=st.sampled_from([0, 5, 7])
+    )
+    def pull(self, routes: list[str], tasks: list[str], limit: int, worker: str, taken: int) -> None:
         token = self.token()
-        self.both(lambda store: store.claim(routes, tasks, limit, claiming(worker, token), token=token))
+        self.both(lambda store: store.claim(routes, tasks, limit, claiming(worker, token), token=token, taken=taken))
         self.find_runs()
 
     @rule(index=indexes, worker=workers)

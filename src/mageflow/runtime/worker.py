@@ -87,6 +87,8 @@ class Worker:
         self._hearts: list[asyncio.Task[None]] = []
         self._busy = 0
         self._entered = 0
+        self._taken = 0
+        """How many rows its pulls have brought."""
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._found_nothing = asyncio.Event()
@@ -211,8 +213,9 @@ class Worker:
         try:
             with self._holding.asking(token):
                 claims = await self._tx.store.claim(
-                    self.routes, self._registry.names(), limit, decide_claim, token=token
+                    self.routes, self._registry.names(), limit, decide_claim, token=token, taken=self._taken
                 )
+                self._taken += len(claims.replies)
                 claimed = tuple(reply for reply in claims.replies if reply.verdict is Verdict.CLAIMED)
                 for reply in claimed:
                     self._take(reply)

@@ -14,6 +14,7 @@ from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
 from mageflow.ports.clock import Clock, SystemClock
 from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
+from mageflow.stores.sharing import shares
 from mageflow.stores.sqlite import statements, upkeep
 from mageflow.stores.sqlite.beater import SqliteBeater
 from mageflow.stores.sqlite.bells import Doorbell
@@ -124,9 +125,16 @@ class SqliteStore:
         return decision
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
-        claims: Claims = await self._open().writing.ask(Pull(routes, tasks, limit, decide, token))
+        claims: Claims = await self._open().writing.ask(Pull(routes, tasks, shares(taken, limit), decide, token))
         return claims
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:

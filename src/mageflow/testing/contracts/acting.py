@@ -115,11 +115,11 @@ class Actor:
         )
 
     async def pull(
-        self, limit: int = 100, *, routes: Collection[str] = ("r",), tasks: Collection[str] = ("t",)
+        self, limit: int = 100, *, routes: Collection[str] = ("r",), tasks: Collection[str] = ("t",), taken: int = 0
     ) -> Claims:
         """Pull for work."""
         token = self.entropy.token()
-        return await self.store.claim(routes, tasks, limit, self.claiming(token), token=token)
+        return await self.store.claim(routes, tasks, limit, self.claiming(token), token=token, taken=taken)
 
     async def claimed(self, limit: int = 100, **which: Any) -> list[RunRecord]:
         """Pull for work; give the runs that are this worker's now, in the order in which they came."""
@@ -203,9 +203,16 @@ class LosesReplies:
         return decision
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
-        claims = await self._store.claim(routes, tasks, limit, decide, token=token)
+        claims = await self._store.claim(routes, tasks, limit, decide, token=token, taken=taken)
         self._answer()
         return claims
 

@@ -71,7 +71,14 @@ class FaultyStore:
         return await self._call("transact", act)
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
         decided: dict[str, Decision] = {}
 
@@ -88,7 +95,7 @@ class FaultyStore:
             return keys, note
 
         async def act() -> Claims:
-            claims = await self._store.claim(routes, tasks, limit, noting, token=token)
+            claims = await self._store.claim(routes, tasks, limit, noting, token=token, taken=taken)
             if len(claims.replies) != len(decided):
                 raise self._among.history.fail("a decision can be committed", f"not all of {sorted(decided)}")
             for decision in decided.values():
