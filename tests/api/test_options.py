@@ -9,7 +9,16 @@ from typing import Any, cast
 
 import pytest
 
-from mageflow import Mageflow, OptionError, RetryAfter, RunFailedError, RunOptions, RunStatus, current_run
+from mageflow import (
+    Mageflow,
+    OptionError,
+    RetryAfter,
+    RunFailedError,
+    RunOptions,
+    RunStatus,
+    UnknownTaskWarning,
+    current_run,
+)
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import ManualClock
 from tests.api.conftest import Sign, work
@@ -179,6 +188,31 @@ async def test_a_run_that_no_worker_begins_in_time_fails() -> None:
     async with mage.worker():
         with pytest.raises(RunFailedError, match="ScheduleTimeout: no worker began this run"):
             await handle.result(timeout=10)
+
+
+async def test_a_run_that_no_worker_can_begin_fails_in_time_all_the_same(mage: Mageflow, sign: Sign) -> None:
+    """No claim ever looks at it: all places are taken, or nobody here knows its task."""
+    told: list[str] = []
+    over = asyncio.Event()
+
+    @mage.task
+    async def long() -> None:
+        await over.wait()
+
+    @mage.task(schedule_timeout=0.1)
+    async def waits() -> None:
+        told.append("ran")
+
+    elsewhere = Mageflow(store=mage.store)
+    with pytest.warns(UnknownTaskWarning):
+        unknown = await elsewhere.sign("unknown", run_options=RunOptions(schedule_timeout=0.1))
+    await (await sign(long)).start()
+    async with mage.worker(concurrency=1):
+        for handle in (await (await sign(waits)).start(), await unknown.start()):
+            with pytest.raises(RunFailedError, match="ScheduleTimeout"):
+                await handle.result(timeout=10)
+        over.set()
+    assert told == []
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,7 @@ from mageflow.core.events import (
     Event,
     Failed,
     HandedBack,
+    Lapse,
     PutSignature,
     RemoveSignature,
     Reroute,
@@ -320,6 +321,12 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     def strand(self, index: int, patience: float) -> None:
         run = self.run_at(index)
         self.commit(Strand(run=run, patience=patience, token=self.token()), run)
+        self.find_runs()
+
+    @rule(index=indexes)
+    def lapse(self, index: int) -> None:
+        run = self.run_at(index)
+        self.commit(Lapse(run=run, token=self.token()), run)
         self.find_runs()
 
     @rule(index=indexes)

@@ -26,6 +26,7 @@ from mageflow.core.events import (
     Event,
     Failed,
     HandedBack,
+    Lapse,
     PutSignature,
     RemoveSignature,
     Reroute,
@@ -347,6 +348,9 @@ class World:
 
     def strand(self, run: str, patience: float = DAY) -> EndReply:
         return self.commit(EndReply, Strand(run=run, patience=patience, defaults=self.defaults, token=self.token()))
+
+    def lapse(self, run: str) -> EndReply:
+        return self.commit(EndReply, Lapse(run=run, defaults=self.defaults, token=self.token()))
 
     def reroute(self, run: str) -> EndReply:
         return self.commit(EndReply, Reroute(run=run, token=self.token()))

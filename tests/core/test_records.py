@@ -99,6 +99,7 @@ RUN = RunRecord(
     lineage=("run_1", "run_0"),
     cursor=Cursor(callbacks=400, sweep=3),
     since=1.75,
+    begin_by=8.5,
     done_ttl=7.0,
 )
 WORKER = WorkerRecord(

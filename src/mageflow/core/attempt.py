@@ -11,6 +11,7 @@ from mageflow.core.events import (
     EndReply,
     Failed,
     HandedBack,
+    Lapse,
     Reroute,
     RetryRun,
     Start,
@@ -22,7 +23,7 @@ from mageflow.core.events import (
     Verdict,
 )
 from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
-from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, replace
+from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, lapse_key, replace
 from mageflow.core.runs import (
     control_of,
     finish,
@@ -33,12 +34,15 @@ from mageflow.core.runs import (
     run_in,
     run_row,
     signature_in,
+    timed,
     touch,
     wait,
+    waiting_keys,
+    waiting_rows,
 )
 from mageflow.core.status import WAITING, RunStatus
 
-__all__ = ["claim", "end", "reroute", "retry", "start", "strand", "take_back"]
+__all__ = ["claim", "end", "lapse", "reroute", "retry", "start", "strand", "take_back"]
 
 _HOLDING = (Control.SUSPEND, Control.INTERRUPT)
 _FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
@@ -63,7 +67,7 @@ def start(records: Records, event: Start, now: float, jitter: float) -> Decision
     run = replace(made, sent=event.sent)
     return Decision(
         writes=(run,),
-        rows=() if run.status is RunStatus.SUSPENDED else (run_row(run),),
+        rows=() if run.status is RunStatus.SUSPENDED else waiting_rows(run),
         touches=touch(signature, now, run.due_at),
         reply=StartReply(run=run, created=True),
     )
@@ -107,7 +111,8 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
         lineage=lineage,
         done_ttl=ended.done_ttl,
     )
-    return Decision(writes=(run,), rows=() if held else (run_row(run),), reply=StartReply(run=run, created=True))
+    run = timed(run)
+    return Decision(writes=(run,), rows=() if held else waiting_rows(run), reply=StartReply(run=run, created=True))
 
 
 def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
@@ -145,9 +150,10 @@ def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision
         attempt=run.attempt + 1,
         started_at=now,
         unroutable_at=None,
+        begin_by=None,
     )
     reply = ClaimReply(verdict=Verdict.CLAIMED, run=held, signature=signature, cause=cause)
-    return Decision(writes=(held,), settled=(run.key,), reply=reply)
+    return Decision(writes=(held,), settled=waiting_keys(run), reply=reply)
 
 
 def _standing(run: RunRecord, now: float) -> Verdict | None:
@@ -191,12 +197,10 @@ def _ended_by_claim(decision: Decision | Need) -> Decision | Need:
 def _lapse(run: RunRecord, signature: SignatureRecord | None, cause: RunRecord | None, now: float) -> Failure | None:
     """Say why a run can no longer begin, if it cannot."""
     limit = run.options.schedule_timeout
-    if limit is not None and now - run.due_at > limit and run.status is not RunStatus.RUNNING:
-        return Failure(
-            type="ScheduleTimeout",
-            message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
-            f"{now - run.due_at:.3g} s ago); start more workers or give it a longer schedule_timeout",
-        )
+    if limit is not None and run.status is not RunStatus.RUNNING:
+        begin_by = run.begin_by if run.begin_by is not None else run.due_at + limit
+        if now > begin_by:
+            return _too_late(limit, begin_by, now)
     if signature is None:
         return removed(run.signature)
     if run.origin in _FROM_CAUSE and cause is None:
@@ -206,6 +210,39 @@ def _lapse(run: RunRecord, signature: SignatureRecord | None, cause: RunRecord |
             "give its signature a longer ttl_when_sign_done",
         )
     return None
+
+
+def _too_late(limit: float, begin_by: float, now: float) -> Failure:
+    return Failure(
+        type="ScheduleTimeout",
+        message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
+        f"{now - begin_by + limit:.3g} s ago); start more workers or give it a longer schedule_timeout",
+    )
+
+
+def lapse(records: Records, event: Lapse, now: float, jitter: float) -> Decision | Need:
+    """End a run that nobody has begun in time, though no claim may ever come to look at it."""
+    run = run_in(records, event.run)
+    if run is None or run.status not in WAITING or run.begin_by is None:
+        return Decision(settled=(lapse_key(event.run),), reply=EndReply(run=run, accepted=False))
+    if now < run.begin_by:  # it was held and let go since
+        return Decision(reply=EndReply(run=run, accepted=False))
+    if need := missing(records, (run.signature, *run.lineage)):
+        return need
+    control = control_of(records, run.control, run.lineage)
+    decision: Decision | Need
+    if control is Control.CANCEL:
+        decision = finish(records, run, RunStatus.CANCELLED, now, event.defaults)
+    elif control is not Control.NONE:
+        decision = wait(run, run.due_at, now, control)
+    else:
+        signature = signature_in(records, run.signature)
+        late = _refreshed(run, signature, event.defaults) if signature is not None else run
+        failure = _too_late(run.options.schedule_timeout or 0.0, run.begin_by, now)
+        decision = finish(records, replace(late, failure=failure), RunStatus.FAILED, now, event.defaults)
+    if isinstance(decision, Need):
+        return decision
+    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
 
 
 def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:

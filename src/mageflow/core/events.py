@@ -37,6 +37,7 @@ __all__ = [
     "Event",
     "Failed",
     "HandedBack",
+    "Lapse",
     "PutSignature",
     "RemoveSignature",
     "Reroute",
@@ -149,6 +150,14 @@ class Strand(Struct, frozen=True, kw_only=True):
     run: str
     patience: float
     """Seconds to wait for a worker that knows it."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Lapse(Struct, frozen=True, kw_only=True):
+    """The time in which a run was to be begun is over. Loads `run`."""
+
+    run: str
     defaults: Defaults = _NO_DEFAULTS
     token: str
 
@@ -266,6 +275,7 @@ Event = (
     | End
     | TakeBack
     | Strand
+    | Lapse
     | Reroute
     | SetControl
     | Sweep

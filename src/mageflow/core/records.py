@@ -33,6 +33,7 @@ __all__ = [
     "decode",
     "encode",
     "index_of",
+    "lapse_key",
     "replace",
     "task_key",
 ]
@@ -133,6 +134,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     status: RunStatus
     due_at: float
     """When it may begin, or begin its next attempt."""
+    begin_by: float | None = None
+    """When it fails if no worker has begun it: while it waits for its first attempt under a `schedule_timeout`."""
     since: float | None = None
     """When the flow that it belongs to became due: the age by which it is queued. None: its own `due_at`."""
     origin: Origin = Origin.MESSAGE
@@ -197,6 +200,8 @@ class RowAction(StrEnum):
 
     RUN = "run"
     ADVANCE = "advance"
+    LAPSE = "lapse"
+    """The end of a run that nobody has begun in time; it goes the way of continuations, to any worker."""
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
@@ -288,6 +293,11 @@ replace = msgspec.structs.replace
 def advance_key(run_id: str) -> str:
     """Give the outbox key of a run's continuation."""
     return f"advance:{run_id}"
+
+
+def lapse_key(run_id: str) -> str:
+    """Give the key of the outbox row that ends a run which nobody has begun in time."""
+    return f"lapse:{run_id}"
 
 
 def task_key(name: str) -> str:

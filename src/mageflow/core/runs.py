@@ -20,6 +20,7 @@ from mageflow.core.records import (
     RunRecord,
     SignatureRecord,
     advance_key,
+    lapse_key,
     replace,
 )
 from mageflow.core.status import TERMINAL, TRANSITIONS, WAITING, RunStatus
@@ -36,8 +37,11 @@ __all__ = [
     "new_run",
     "run_in",
     "run_row",
+    "timed",
     "touch",
     "wait",
+    "waiting_keys",
+    "waiting_rows",
 ]
 
 CALLBACKS_AT_ONCE = 400
@@ -99,6 +103,37 @@ def run_row(run: RunRecord) -> OutboxRow:
     )
 
 
+def timed(run: RunRecord) -> RunRecord:
+    """Set by when `run`, which has come to wait, is to be begun: its `schedule_timeout` after it is due.
+
+    The time for which it is held counts for nothing: let go, it has the whole of it again.
+    """
+    limit = run.options.schedule_timeout
+    begin_by = run.due_at + limit if limit is not None and run.message is None and run.status in WAITING else None
+    return run if run.begin_by == begin_by else replace(run, begin_by=begin_by)
+
+
+def waiting_rows(run: RunRecord) -> tuple[OutboxRow, ...]:
+    """Give the outbox rows of a run that waits: what makes it due, and what ends it if nobody begins it in time."""
+    if run.begin_by is None:
+        return (run_row(run),)
+    lapse = OutboxRow(
+        key=lapse_key(run.key),
+        run=run.key,
+        action=RowAction.LAPSE,
+        route=RowAction.ADVANCE.value,
+        task="",
+        priority=DEFAULT_PRIORITY,
+        due_at=run.begin_by,
+    )
+    return (run_row(run), lapse)
+
+
+def waiting_keys(run: RunRecord) -> tuple[str, ...]:
+    """Give the keys of `waiting_rows`."""
+    return (run.key,) if run.begin_by is None else (run.key, lapse_key(run.key))
+
+
 def advance_row(run: RunRecord, now: float) -> OutboxRow:
     """Give the outbox row that makes the continuation of `run` due."""
     return OutboxRow(
@@ -138,7 +173,7 @@ def new_run(
     """Make the run `key` of `signature`; `options` are the merged ones of the run and the task."""
     due_at = options.eta if options.eta is not None else now + (options.delay or 0.0)
     held = held or signature.control in (Control.SUSPEND, Control.INTERRUPT)
-    return RunRecord(
+    made = RunRecord(
         key=key,
         created_at=now,
         signature=signature.key,
@@ -158,6 +193,7 @@ def new_run(
         lineage=lineage,
         done_ttl=signature.done_ttl,
     )
+    return timed(made)
 
 
 def wait(run: RunRecord, due_at: float, now: float, control: Control, **changes: object) -> Decision:
@@ -169,9 +205,11 @@ def wait(run: RunRecord, due_at: float, now: float, control: Control, **changes:
     if run.status is not status:
         move(run, status)
     waiting = replace(run, status=status, due_at=due_at, unroutable_at=None, waits_since=now, **changes)
+    if run.status is not RunStatus.UNROUTABLE or status is RunStatus.SUSPENDED:
+        waiting = timed(waiting)  # else it has been due all the time
     if status is RunStatus.SUSPENDED:
-        return Decision(writes=(waiting,), settled=(run.key,), reply=waiting)
-    return Decision(writes=(waiting,), rows=(run_row(waiting),), reply=waiting)
+        return Decision(writes=(waiting,), settled=waiting_keys(run), reply=waiting)
+    return Decision(writes=(waiting,), rows=waiting_rows(waiting), reply=waiting)
 
 
 def callbacks_of(run: RunRecord) -> list[tuple[Slot, int, str]]:
@@ -237,7 +275,7 @@ def make_callbacks(
         )
         writes.append(made)
         if made.status is not RunStatus.SUSPENDED:
-            rows.append(run_row(made))
+            rows.extend(waiting_rows(made))
         touches.extend(touch(signature, now, made.due_at))
     return Decision(writes=tuple(writes), rows=tuple(rows), touches=tuple(touches), reply=begin + len(chosen))
 
@@ -285,7 +323,7 @@ def finish(
     move(run, status)
     if need := missing(records, run.lineage):
         return need
-    ended = replace(run, status=status, ended_at=now, expires_at=now + run.done_ttl, unroutable_at=None)
+    ended = replace(run, status=status, ended_at=now, expires_at=now + run.done_ttl, unroutable_at=None, begin_by=None)
     made = make_callbacks(records, ended, now, defaults, begin=0, count=at_once)
     if isinstance(made, Need):
         return made
@@ -297,7 +335,7 @@ def finish(
     return Decision(
         writes=(ended, *made.writes),
         rows=rows,
-        settled=(run.key,) if run.status in WAITING else (),
+        settled=waiting_keys(run) if run.status in WAITING else (),
         touches=made.touches,
         reply=ended,
     )
