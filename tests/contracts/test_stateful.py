@@ -52,7 +52,7 @@ from mageflow.ports.store import Filter, Page, Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import bind
+from mageflow.testing.contracts.acting import beat, bind
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "200"))
 BEGIN = 1_700_000_000.0
@@ -356,7 +356,11 @@ class SqliteLikeMemory(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def beat(self, worker: str) -> None:
-        self.both(lambda store: store.beat(worker))
+        async def act(store: Store) -> Any:
+            await beat(store, worker)
+            return await store.beats()
+
+        self.both(act)
 
     @rule(routes=some_routes, limit=st.integers(1, 5))
     def give(self, routes: list[str], limit: int) -> None:

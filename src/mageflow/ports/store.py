@@ -163,8 +163,8 @@ class Store(Protocol):
         """Give due rows of `routes` whose task is not in `tasks`; nothing is changed."""
         ...
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        """Add one to the beat of the worker record `worker`, if it exists; give the beats of all worker records."""
+    async def beats(self) -> Mapping[str, int]:
+        """Give the beats of all worker records, by key."""
         ...
 
     def beater(self, worker: str) -> Beater:

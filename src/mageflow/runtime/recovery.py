@@ -92,14 +92,14 @@ class Recovery:
                     await hand_back(self._tx, record, self._registry.defaults())
         await self._tx.commit(type(None), (self.me.key,), Withdraw(worker=self.me.key, token=self._tx.token()))
 
-    async def beat(self) -> bool:
-        """Beat, look at the others' beats, and take back what dead workers held.
+    async def look_at_beats(self) -> bool:
+        """Look at the others' beats, and take back what dead workers held.
 
         Returns:
             False: another worker has declared this one dead, and what it holds is no longer its own.
         """
         begun = self._monotonic()
-        beats = await self._tx.store.beat(self.me.key)
+        beats = await self._tx.store.beats()
         dead = self._dead(beats, begun)
         for worker in sorted(dead | await self._gone(beats)):
             await self._bury(worker)

@@ -61,7 +61,7 @@ class Worker:
         engine: what brings the runs.
         executor: what executes them.
         settings: how it behaves.
-        heart: what beats for it from outside the event loop; None: only the loop itself beats.
+        heart: what beats for it from outside the event loop.
     """
 
     def __init__(
@@ -71,7 +71,7 @@ class Worker:
         engine: Engine,
         executor: Executor,
         settings: WorkerSettings,
-        heart: Heart | None = None,
+        heart: Heart,
     ) -> None:
         self._tx = transactor
         self._registry = registry
@@ -83,7 +83,7 @@ class Worker:
         self._recovery: Recovery | None = None
         self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._hearts: list[asyncio.Task[None]] = []
         self._busy = 0
         self._entered = 0
@@ -105,7 +105,7 @@ class Worker:
     async def start(self) -> None:
         """Make the worker known and begin to serve."""
         await self._arrive()
-        self._beating = asyncio.create_task(self._every(self._settings.beat, self._beat), name="mageflow-beat")
+        self._looking = asyncio.create_task(self._every(self._settings.beat, self._look_around), name="mageflow-look")
         self._loops = [
             asyncio.create_task(
                 self._engine.serve(self, concurrency=self._settings.concurrency), name="mageflow-serve"
@@ -137,9 +137,8 @@ class Worker:
         recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic)
         await recovery.arrive()
         self._recovery = recovery
-        if self._heart is not None:
-            await _cancel(self._hearts)
-            self._hearts = [asyncio.create_task(self._heart.beat(key), name="mageflow-heart")]
+        await _cancel(self._hearts)
+        self._hearts = [asyncio.create_task(self._heart.beat(key), name="mageflow-heart")]
 
     @property
     def key(self) -> str:
@@ -159,8 +158,8 @@ class Worker:
                 attempt.stop(StopReason.LEAVING)
             await self._wait_quiet(self._settings.grace)
         self._executor.close()
-        if self._beating is not None:  # it went on until here: a worker whose bodies still run must not seem dead
-            await _cancel([self._beating, *self._hearts])
+        if self._looking is not None:  # it went on until here: a worker whose bodies still run must not seem dead
+            await _cancel([self._looking, *self._hearts])
         if self._recovery is not None:
             await self._recovery.leave()
 
@@ -313,10 +312,10 @@ class Worker:
                 logger.exception("the worker goes on, and tries again in %g s", seconds)
             await asyncio.sleep(seconds)
 
-    async def _beat(self) -> None:
+    async def _look_around(self) -> None:
         recovery = self._recovery
         assert recovery is not None
-        if not await recovery.beat():
+        if not await recovery.look_at_beats():
             logger.error("worker %s was declared dead by another one; it begins anew", recovery.me.key)
             for attempt in list(self._executor.attempts.values()):
                 attempt.stop(StopReason.LOST)

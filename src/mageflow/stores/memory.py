@@ -146,19 +146,19 @@ class MemoryStore:
         with self._lock:
             return self._outbox.due(routes, self._clock.now(), [False] * limit, lambda row: row.task not in tasks)
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
+    async def beats(self) -> Mapping[str, int]:
         await asyncio.sleep(0)
-        return self._beat(worker)
+        with self._lock:
+            return {key: kept.beat for key, kept in self._records.items() if kept.index.kind == "worker"}
 
     def beater(self, worker: str) -> Beater:
         return _Beater(lambda: self._beat(worker))
 
-    def _beat(self, worker: str) -> Mapping[str, int]:
+    def _beat(self, worker: str) -> None:
         with self._lock:
-            workers = {key: kept for key, kept in self._records.items() if kept.index.kind == "worker"}
-            if worker in workers:
-                workers[worker].beat += 1
-            return {key: kept.beat for key, kept in workers.items()}
+            kept = self._records.get(worker)
+            if kept is not None and kept.index.kind == "worker":
+                kept.beat += 1
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         await asyncio.sleep(0)

@@ -14,7 +14,7 @@ from mageflow.stores.sharing import choose
 from mageflow.stores.sqlite import statements
 from mageflow.stores.sqlite.draft import Draft
 
-__all__ = ["Pull", "pull"]
+__all__ = ["Pull", "look", "pull"]
 
 logger = logging.getLogger("mageflow.store")
 
@@ -68,6 +68,12 @@ def pull(draft: Draft, pulls: list[Pull], blamed: set[str], location: str) -> li
                 _claim(draft, wish, row, blamed, location)
         next_due[routes, tasks] = draft.now if len(rows) >= len(wanted) else outlook.next_due()
     return [Claims(tuple(wish.replies), next_due[wish.routes, wish.tasks]) for wish in pulls]
+
+
+def look(draft: Draft, wish: Pull) -> Claims | None:
+    """Give what a pull comes to where nothing is due for it; None where something is."""
+    outlook = _Outlook(draft, wish.routes, wish.tasks)
+    return Claims((), outlook.next_due()) if wish.oldest and not outlook.first([False]) else None
 
 
 def _claim(draft: Draft, wish: Pull, row: OutboxRow, blamed: set[str], location: str) -> None:

@@ -34,6 +34,7 @@ __all__ = [
     "keepers",
     "lanes",
     "load",
+    "may_be_given_again",
     "move_records",
     "next_in_lane",
     "note_given",
@@ -257,6 +258,11 @@ def due_again(
     """
     values = (route, now, *removed, priority, limit)
     return map(DueRow, connection.execute(_text("due_again"), values).fetchall())
+
+
+def may_be_given_again(connection: Connection, route: str, now: float) -> bool:
+    """Whether the wait of some row that the engine was given is over."""
+    return bool(connection.execute(_text("may_be_given_again"), (route, now)).fetchone()[0])
 
 
 def give_rows(connection: Connection, rows: Sequence[tuple[int, int, float, float, int]]) -> None:

@@ -94,6 +94,9 @@ WHERE route = ?1 AND handed = 1 AND again_at <= ?2 AND due_at <= ?2 AND (given <
     AND +priority = ?5
 ORDER BY due_at, id LIMIT ?6;
 
+-- name: may_be_given_again
+SELECT EXISTS (SELECT 1 FROM outbox WHERE route = ? AND handed = 1 AND again_at <= ?);
+
 -- name: give_rows
 UPDATE outbox SET handed = 1, given = ?, deliveries = ?, wait = ?, again_at = ? WHERE id = ?;
 

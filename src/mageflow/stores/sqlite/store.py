@@ -139,7 +139,10 @@ class SqliteStore:
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
         rows: list[OutboxRow] = await self._write(
-            Upkeep(lambda connection, now: upkeep.give_due(connection, routes, limit, redeliver_after, now))
+            Upkeep(
+                lambda connection, now: upkeep.give_due(connection, routes, limit, redeliver_after, now),
+                look=lambda connection, now: None if upkeep.has_due(connection, routes, now) else [],
+            )
         )
         return rows
 
@@ -150,12 +153,8 @@ class SqliteStore:
         )
         return rows
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        def act(connection: Connection, now: float) -> dict[str, int]:
-            statements.beat(connection, worker)
-            return statements.beats(connection)
-
-        beats: dict[str, int] = await self._write(Upkeep(act))
+    async def beats(self) -> Mapping[str, int]:
+        beats: dict[str, int] = await self._read(statements.beats)
         return beats
 
     def beater(self, worker: str) -> Beater:

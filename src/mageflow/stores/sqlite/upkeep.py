@@ -11,7 +11,7 @@ from mageflow.core.records import OutboxRow, replace
 from mageflow.stores.sharing import choose, shares
 from mageflow.stores.sqlite import statements
 
-__all__ = ["give_due", "purge", "strays"]
+__all__ = ["give_due", "has_due", "purge", "strays"]
 
 _LONGEST_WAIT = 3600.0
 _NEVER = -1e300
@@ -61,6 +61,15 @@ def give_due(
         if number != states[route][0]:
             statements.note_given(connection, route, number)
     return given
+
+
+def has_due(connection: Connection, routes: Collection[str], now: float) -> bool:
+    """Whether there may be rows to give: some were never given, or may be given again by now."""
+    return any(
+        earliest <= now and (not handed or statements.may_be_given_again(connection, route, now))
+        for route in dict.fromkeys(routes)
+        for handed, _, earliest in statements.lanes(connection, route)
+    )
 
 
 def strays(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from msgspec import Raw
@@ -33,7 +34,7 @@ from mageflow.ports.clock import Entropy
 from mageflow.ports.store import Claims, DecideClaim, Filter, Store
 from mageflow.testing.clock import SeededEntropy
 
-__all__ = ["DAY", "Actor", "LosesReplies", "bind", "failed", "outbox_row", "put", "succeeded", "writing"]
+__all__ = ["DAY", "Actor", "LosesReplies", "beat", "bind", "failed", "outbox_row", "put", "succeeded", "writing"]
 
 DAY = 24 * 3600.0
 
@@ -70,6 +71,17 @@ def outbox_row(key: str, *, due_at: float, route: str = "r", task: str = "t", pr
 async def put(store: Store, *records: Record, rows: tuple[OutboxRow, ...] = (), token: str = "put") -> None:
     """Write records and rows as they are."""
     await store.transact([record.key for record in records], writing(*records, rows=rows), token=token)
+
+
+async def beat(store: Store, worker: str) -> None:
+    """Beat once, as a worker's heart does."""
+
+    def act() -> None:
+        beater = store.beater(worker)
+        beater.beat()
+        beater.close()
+
+    await asyncio.to_thread(act)
 
 
 class Actor:
@@ -220,11 +232,6 @@ class LosesReplies:
         rows = await self._store.due(routes, limit, redeliver_after=redeliver_after)
         self._answer()
         return rows
-
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        beats = await self._store.beat(worker)
-        self._answer()
-        return beats
 
     async def purge(self, limit: int) -> int:
         removed = await self._store.purge(limit)

@@ -126,14 +126,18 @@ class FaultyStore:
     async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
         return await self._call("strays", lambda: self._store.strays(routes, tasks, limit))
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        async def act() -> Mapping[str, int]:
-            beats = await self._store.beat(worker)
+    async def beats(self) -> Mapping[str, int]:
+        return await self._call("beats", self._store.beats)
+
+    async def beat(self, worker: str) -> None:
+        """Beat as a `beater` would, in the time that the way to the store takes."""
+
+        async def act() -> None:
+            self._store.beater(worker).beat()
             self._auditor.ledger.beat(worker)
-            return beats
 
         self._auditor.ledger.try_beat(worker)
-        return await self._call("beat", act)
+        await self._call("beat", act)
 
     def beater(self, worker: str) -> Beater:
         return self._store.beater(worker)
@@ -181,7 +185,7 @@ class VirtualHeart(Heart):
         every: seconds between two beats.
     """
 
-    def __init__(self, store: Store, *, every: float) -> None:
+    def __init__(self, store: FaultyStore, *, every: float) -> None:
         super().__init__(store.beater, every=every, max_stall=every)
         self._store = store
         self._pause = every
