@@ -12,16 +12,10 @@ from mageflow.core.events import (
     SignatureReply,
     Slot,
 )
-from mageflow.core.records import Record, SignatureRecord, replace
+from mageflow.core.records import Record, SignatureRecord, index_of, replace
 from mageflow.core.runs import missing, signature_in, touch
 
 __all__ = ["append", "edit", "put", "remove", "set_signature_control"]
-
-
-def _named(record: SignatureRecord) -> tuple[str, ...]:
-    named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
-    named.pop(record.key, None)
-    return tuple(named)
 
 
 def _absent(records: Records, keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -35,7 +29,7 @@ def _touches(records: Records, keys: tuple[str, ...], now: float) -> tuple[tuple
 
 def put(records: Records, event: PutSignature, now: float, jitter: float) -> Decision | Need:
     """Keep a new signature whose callbacks all exist."""
-    named = _named(event.record)
+    named = index_of(event.record).names
     if need := missing(records, (event.record.key, *named)):
         return need
     existing = signature_in(records, event.record.key)

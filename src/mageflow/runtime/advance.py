@@ -9,6 +9,7 @@ from mageflow.core.lifecycle import SWEEP_PAGE
 from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["advance"]
@@ -78,7 +79,7 @@ async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]
 
 
 async def _of_root(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
-    async for record in _found(store, Filter(root=run.key, live=True)):
+    async for record in runs_of(store, Filter(root=run.key, live=True), page_size=SWEEP_PAGE):
         if run.key in record.lineage or record.cause == run.key:
             yield record
 
@@ -88,21 +89,9 @@ async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     causes = [(run.key, True)]
     while causes:
         cause, entirely = causes.pop()
-        async for record in _found(store, Filter(cause=cause)):
+        async for record in runs_of(store, Filter(cause=cause), page_size=SWEEP_PAGE):
             if record.status.is_terminal:
                 # What a cancelled one caused is there to hear of its end; but a hold of `run` may have reached it.
                 causes.append((record.key, entirely and record.status is not RunStatus.CANCELLED))
             elif entirely or run.key in record.lineage:
                 yield record
-
-
-async def _found(store: Store, where: Filter) -> AsyncGenerator[RunRecord]:
-    cursor: str | None = None
-    while True:
-        page = await store.query(where, limit=SWEEP_PAGE, cursor=cursor)
-        for record in page.records:
-            if isinstance(record, RunRecord):
-                yield record
-        cursor = page.cursor
-        if cursor is None:
-            return

@@ -8,11 +8,11 @@ from collections.abc import Generator
 from mageflow.core.events import Defaults, End, EndReply, HandedBack
 from mageflow.core.records import RunRecord
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["Holding", "hand_back"]
 
-_PAGE = 200
 Hold = tuple[str, int]
 
 
@@ -65,15 +65,8 @@ class Holding:
 
         One that was found so twice is given, unless a claim that was under way the first time still is.
         """
-        held: list[RunRecord] = []
-        cursor: str | None = None
-        while True:
-            page = await store.query(Filter(worker=worker), limit=_PAGE, cursor=cursor)
-            held.extend(run for run in page.records if isinstance(run, RunRecord))
-            cursor = page.cursor
-            if cursor is None:
-                break
-        unknown = {(run.key, run.attempt): run for run in held if (run.key, run.attempt) not in self._known}
+        held = {(run.key, run.attempt): run async for run in runs_of(store, Filter(worker=worker))}
+        unknown = {hold: run for hold, run in held.items() if hold not in self._known}
         forgotten = [] if self._asked & self._asking else [unknown[hold] for hold in unknown if hold in self._suspects]
         self._suspects = set(unknown)
         self._asked = set(self._asking)

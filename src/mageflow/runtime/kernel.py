@@ -30,6 +30,7 @@ from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundErro
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
@@ -225,15 +226,8 @@ class Kernel:
 
     async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:
         """Read all runs that match, newest first."""
-        cursor: str | None = None
-        while True:
-            page = await self.store.query(where, limit=_PAGE, cursor=cursor)
-            for record in page.records:
-                if isinstance(record, RunRecord):
-                    yield record
-            cursor = page.cursor
-            if cursor is None:
-                return
+        async for run in runs_of(self.store, where):
+            yield run
 
     async def control_run(self, run_id: str, control: Control) -> RunRecord:
         """Suspend, interrupt, resume or cancel a run and what it leads to.

@@ -15,6 +15,7 @@ from mageflow.core.records import RunRecord, TaskRecord, WorkerRecord, replace, 
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter
 from mageflow.runtime.holding import hand_back
+from mageflow.runtime.listing import records_of, runs_of
 from mageflow.runtime.process import is_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
@@ -151,14 +152,7 @@ class Recovery:
         The runs are read before the workers: a worker is made known before it claims, so one that is missing then has
         left or was buried.
         """
-        held: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._tx.store.query(_RUNNING, limit=_PAGE, cursor=cursor)
-            held.update(run.worker for run in page.records if isinstance(run, RunRecord) and run.worker is not None)
-            cursor = page.cursor
-            if cursor is None:
-                break
+        held = {run.worker async for run in runs_of(self._tx.store, _RUNNING) if run.worker is not None}
         if not held:
             return
         workers = await self._tx.store.load(tuple(held))
@@ -217,15 +211,10 @@ class Recovery:
 
     async def _known_elsewhere(self) -> set[str]:
         known: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._tx.store.query(Filter(kind="worker"), limit=_PAGE, cursor=cursor)
-            for record in page.records:
-                if isinstance(record, WorkerRecord) and record.key != self.me.key:
-                    known.update(record.tasks)
-            cursor = page.cursor
-            if cursor is None:
-                return known
+        async for record in records_of(self._tx.store, Filter(kind="worker")):
+            if isinstance(record, WorkerRecord) and record.key != self.me.key:
+                known.update(record.tasks)
+        return known
 
     async def _reroute(self, tasks: tuple[str, ...]) -> None:
         for name in tasks:
