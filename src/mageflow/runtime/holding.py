@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 
+from msgspec import Raw
+
 from mageflow.core.events import Defaults, End, EndReply, HandedBack
 from mageflow.core.records import RunRecord
 from mageflow.ports.store import Filter, Store
@@ -16,14 +18,18 @@ __all__ = ["Holding", "hand_back"]
 Hold = tuple[str, int]
 
 
-async def hand_back(transactor: Transactor, run: RunRecord, defaults: Defaults) -> None:
-    """Give up an attempt whose body was never begun here: it counts for nothing, and the run is due again."""
+async def hand_back(transactor: Transactor, run: RunRecord, defaults: Defaults, message: Raw | None = None) -> None:
+    """Give up an attempt: it counts for nothing, and the run is due again.
+
+    Where its body was begun here, `message` is what it received: the next one must receive the same.
+    """
     assert run.worker is not None
     event = End(
         run=run.key,
         worker=run.worker,
         attempt=run.attempt,
         outcome=HandedBack(),
+        message=message,
         defaults=defaults,
         token=transactor.token(),
     )

@@ -134,7 +134,7 @@ class Worker:
             routes=tuple(self.routes),
         )
         monotonic = asyncio.get_running_loop().time
-        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic)
+        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic, self._engine.route)
         await recovery.arrive()
         self._recovery = recovery
         await _cancel(self._hearts)
@@ -161,7 +161,7 @@ class Worker:
         if self._looking is not None:  # it went on until here: a worker whose bodies still run must not seem dead
             await _cancel([self._looking, *self._hearts])
         if self._recovery is not None:
-            await self._recovery.leave()
+            await self._recovery.leave(self._executor.message_of)
 
     async def _wait_quiet(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
