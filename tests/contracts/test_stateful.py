@@ -83,6 +83,7 @@ options = st.builds(
     retries=st.sampled_from([None, 2]),
     priority=st.sampled_from([None, 1, 2, 3]),
     schedule_timeout=st.sampled_from([None, 100.0]),
+    idempotency_window=st.sampled_from([None, None, 30.0, 9000.0]),
 )
 maybe = st.none()
 filters = st.one_of(
@@ -227,7 +228,8 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     @rule(key=sig_keys, given=options, again=st.booleans(), index=indexes)
     def start(self, key: str, given: Options, again: bool, index: int) -> None:
         run = self.run_at(index) if again else f"run_{self.tokens:05}"
-        event = Start(run=run, signature=key, sent=Raw(b'{"y":1}'), options=given, token=self.token())
+        window = f"key:{index % 2}" if given.idempotency_window is not None else None
+        event = Start(run=run, signature=key, window=window, sent=Raw(b'{"y":1}'), options=given, token=self.token())
         self.commit(event, run, key)
         self.find_runs()
 
@@ -392,7 +394,7 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     @invariant()
     def same_everywhere(self) -> None:
         """All records, and all rows, those included whose time has not come."""
-        for kind in ("run", "signature", "worker", "task"):
+        for kind in ("run", "signature", "worker", "task", "key"):
             self.both(listing(Filter(kind=kind), 1000, None))
         now = self.clock.now()
         self.clock.turn_to(now + 1e9)

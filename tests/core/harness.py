@@ -84,7 +84,7 @@ def loads(event: Event) -> tuple[str, ...]:
     """Give the keys that an event loads from the start, as its docstring says."""
     match event:
         case Start():
-            return (event.run, event.signature)
+            return (event.run, event.signature, *((event.window,) if event.window is not None else ()))
         case Sweep():
             return (event.run, *event.page)
         case RetryRun():

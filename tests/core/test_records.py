@@ -17,6 +17,7 @@ from mageflow.core.records import (
     Cursor,
     Failure,
     Index,
+    KeyRecord,
     Origin,
     Record,
     RunRecord,
@@ -43,6 +44,7 @@ OPTIONS = Options(
     schedule_timeout=6.0,
     priority=2,
     idempotency_key="k",
+    idempotency_window=60.0,
 )
 SIGNATURE = SignatureRecord(
     key="sig_1",
@@ -106,7 +108,8 @@ WORKER = WorkerRecord(
     key="wrk_1", rev=1, token="c", created_at=1.0, name="w", host="h", pid=42, tasks=("t", "u"), routes=("r",)
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
-FULL: list[Record] = [SIGNATURE, RUN, WORKER, TASK]
+KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
+FULL: list[Record] = [SIGNATURE, RUN, WORKER, TASK, KEY]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(

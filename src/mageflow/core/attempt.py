@@ -23,7 +23,7 @@ from mageflow.core.events import (
     Verdict,
 )
 from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
-from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, lapse_key, replace
+from mageflow.core.records import Control, Failure, KeyRecord, Origin, RunRecord, SignatureRecord, lapse_key, replace
 from mageflow.core.runs import (
     control_of,
     finish,
@@ -54,19 +54,31 @@ _EARLY = 1e-3
 
 def start(records: Records, event: Start, now: float, jitter: float) -> Decision | Need:
     """Make a run of a signature, once."""
-    if need := missing(records, (event.run, event.signature)):
+    window = (event.window,) if event.window is not None else ()
+    if need := missing(records, (event.run, event.signature, *window)):
         return need
     existing = run_in(records, event.run)
     if existing is not None:
         return Decision(reply=StartReply(run=existing, created=existing.token == event.token))
+    earlier = records[event.window] if event.window is not None else None
+    if isinstance(earlier, KeyRecord) and earlier.expires_at is not None and now < earlier.expires_at:
+        if need := missing(records, (earlier.run,)):
+            return need
+        if (run := run_in(records, earlier.run)) is not None:
+            return Decision(reply=StartReply(run=run))
     signature = signature_in(records, event.signature)
     if signature is None:
         return Decision(reply=StartReply())
     options = merge_options(event.options, signature.options, event.defaults.get(signature.task))
     made = new_run(signature, event.run, now, origin=event.origin, options=options)
     run = replace(made, sent=event.sent)
+    writes: tuple[RunRecord | KeyRecord, ...] = (run,)
+    if event.window is not None and options.idempotency_window is not None:
+        rev = earlier.rev if earlier is not None else 0
+        until = now + options.idempotency_window
+        writes = (run, KeyRecord(key=event.window, rev=rev, created_at=now, expires_at=until, run=run.key))
     return Decision(
-        writes=(run,),
+        writes=writes,
         rows=() if run.status is RunStatus.SUSPENDED else waiting_rows(run),
         touches=touch(signature, now, run.due_at),
         reply=StartReply(run=run, created=True),
@@ -105,7 +117,7 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
         on_error=ended.on_error,
         on_done=ended.on_done,
         model=ended.model,
-        options=replace(ended.options, delay=None, eta=None, idempotency_key=None),
+        options=replace(ended.options, delay=None, eta=None, idempotency_key=None, idempotency_window=None),
         root=ended.root,
         cause=ended.cause,
         lineage=lineage,

@@ -101,10 +101,12 @@ class HandedBack(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """Somebody starts a signature. Loads `run` and `signature`."""
+    """Somebody starts a signature. Loads `run`, `signature` and `window`."""
 
     run: str
     signature: str
+    window: str | None = None
+    """The key of the record that says which run there is already, for an idempotency key with a window of its own."""
     origin: Origin = Origin.MESSAGE
     sent: Raw | None = None
     options: Options = Options()

@@ -21,6 +21,7 @@ __all__ = [
     "Cursor",
     "Failure",
     "Index",
+    "KeyRecord",
     "Origin",
     "OutboxRow",
     "Record",
@@ -191,8 +192,14 @@ class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task
     route: str
 
 
-Record = SignatureRecord | RunRecord | WorkerRecord | TaskRecord
-R = TypeVar("R", SignatureRecord, RunRecord, WorkerRecord, TaskRecord)
+class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key"):
+    """Which run an idempotency key with a window of its own gives, until it expires."""
+
+    run: str
+
+
+Record = SignatureRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord
+R = TypeVar("R", SignatureRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord)
 
 
 class RowAction(StrEnum):
@@ -260,6 +267,8 @@ def index_of(record: Record) -> Index:
             return Index(kind="worker")
         case TaskRecord():
             return Index(kind="task", live=False)
+        case KeyRecord():
+            return Index(kind="key", live=False, names=(record.run,))  # the run is kept for the whole window
 
 
 _encoder = msgspec.json.Encoder()

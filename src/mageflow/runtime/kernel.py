@@ -23,7 +23,7 @@ from mageflow.core.events import (
     Start,
     StartReply,
 )
-from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id
+from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import Control, Origin, RunRecord, SignatureRecord, TaskRecord, task_key
 from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
@@ -203,18 +203,21 @@ class Kernel:
         """
         self.check_open()
         merged = merge_options(options, signature.options)
-        key = merged.idempotency_key
-        run_id = idempotent_id(signature.task, key) if key is not None else self.tx.entropy.id(RUN)
+        key, has_window = merged.idempotency_key, merged.idempotency_window is not None
+        run_id = idempotent_id(signature.task, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
+        window = window_key(signature.task, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
+            window=window,
             origin=origin,
             sent=Raw(sent) if sent is not None else None,
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),
         )
-        reply = await self.tx.commit(StartReply, (run_id, signature.key), event)
+        keys = (run_id, signature.key) if window is None else (run_id, signature.key, window)
+        reply = await self.tx.commit(StartReply, keys, event)
         if reply.run is None:
             raise _gone(signature.key)
         return reply.run
