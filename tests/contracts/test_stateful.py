@@ -28,6 +28,7 @@ from mageflow.core.events import (
     Event,
     Failed,
     HandedBack,
+    KeepCallbacks,
     Lapse,
     PutSignature,
     RemoveSignature,
@@ -218,6 +219,11 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     @rule(key=sig_keys, callbacks=st.lists(sig_keys, max_size=1))
     def remove(self, key: str, callbacks: list[str]) -> None:
         self.commit(RemoveSignature(key=key, callbacks=tuple(set(callbacks) - {key}), token=self.token()), key)
+
+    @rule(index=indexes)
+    def keep_callbacks(self, index: int) -> None:
+        run = self.run_at(index)
+        self.commit(KeepCallbacks(run=run, token=self.token()), run)
 
     @rule(key=sig_keys, control=st.sampled_from([Control.NONE, Control.SUSPEND]))
     def hold(self, key: str, control: Control) -> None:

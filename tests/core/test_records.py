@@ -102,6 +102,7 @@ RUN = RunRecord(
     cursor=Cursor(callbacks=400, sweep=3),
     since=1.75,
     begin_by=8.5,
+    keeps=("sig_2",),
     done_ttl=7.0,
 )
 WORKER = WorkerRecord(
@@ -268,7 +269,7 @@ def test_a_worker_is_live_and_the_name_of_a_task_is_not() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(LIVE))
-def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None:
+def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_it(status: RunStatus) -> None:
     run = replace(RUN, status=status, cursor=None, lineage=("run_1", "run_0", "run_2"))
     assert index_of(run) == Index(
         kind="run",
@@ -279,7 +280,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
         root="run_1",
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
-        names=("run_0",),
+        names=("run_0", "sig_2"),
     )
 
 
@@ -287,7 +288,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
 def test_an_ended_run_lives_on_while_it_has_a_continuation(status: RunStatus) -> None:
     run = replace(RUN, status=status)
     assert index_of(run).live
-    assert index_of(run).names == ("run_0",)
+    assert index_of(run).names == ("run_0", "sig_2")
     ended = index_of(replace(run, cursor=None))
     assert (ended.live, ended.names, ended.worker) == (False, (), None)
 

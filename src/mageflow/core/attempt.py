@@ -95,9 +95,10 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
     ended = run_in(records, event.run)
     if ended is None or not ended.status.is_terminal:
         return Decision(reply=StartReply())
-    if need := missing(records, (*ended.lineage, *(() if ended.message is not None else (ended.signature,)))):
+    if need := missing(records, (*ended.lineage, ended.signature)):
         return need
-    if ended.message is None and signature_in(records, ended.signature) is None:
+    is_gone = signature_in(records, ended.signature) is None
+    if ended.message is None and is_gone:
         return Decision(reply=StartReply())
     # A cancel was for what was there then, not for what somebody asks for now; a hold goes on until it is let go.
     lineage = tuple(key for key in ended.lineage if control_of(records, Control.NONE, (key,)) is not Control.CANCEL)
@@ -121,6 +122,7 @@ def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decis
         root=ended.root,
         cause=ended.cause,
         lineage=lineage,
+        keeps=tuple(dict.fromkeys((*ended.on_success, *ended.on_error, *ended.on_done))) if is_gone else (),
         done_ttl=ended.done_ttl,
     )
     run = timed(run)

@@ -5,7 +5,9 @@ from __future__ import annotations
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import (
     AppendCallbacks,
+    ControlReply,
     EditKwargs,
+    KeepCallbacks,
     PutSignature,
     RemoveSignature,
     SetSignatureControl,
@@ -13,9 +15,9 @@ from mageflow.core.events import (
     Slot,
 )
 from mageflow.core.records import Record, SignatureRecord, index_of, replace
-from mageflow.core.runs import missing, signature_in, touch
+from mageflow.core.runs import missing, run_in, signature_in, touch
 
-__all__ = ["append", "edit", "put", "remove", "set_signature_control"]
+__all__ = ["append", "edit", "keep_callbacks", "put", "remove", "set_signature_control"]
 
 
 def _absent(records: Records, keys: tuple[str, ...]) -> tuple[str, ...]:
@@ -80,12 +82,31 @@ def append(records: Records, event: AppendCallbacks, now: float, jitter: float) 
 
 
 def remove(records: Records, event: RemoveSignature, now: float, jitter: float) -> Decision | Need:
-    """Remove a signature and those of its callbacks that the caller found to be used by nothing else."""
+    """Remove a signature and those of its callbacks that the caller found to be used by nothing else.
+
+    The others are kept as if they were signed now: live runs may need them, and come to keep them by themselves.
+    """
     if need := missing(records, (event.key, *event.callbacks)):
+        return need
+    record = signature_in(records, event.key)
+    spared = tuple(key for key in index_of(record).names if key not in event.callbacks) if record is not None else ()
+    if need := missing(records, spared):
         return need
     found = [signature_in(records, key) for key in (event.key, *event.callbacks)]
     deletes: tuple[Record, ...] = tuple(record for record in found if record is not None)
-    return Decision(deletes=deletes, reply=SignatureReply(signature=found[0]))
+    touches = _touches(records, spared, now)
+    return Decision(deletes=deletes, touches=touches, reply=SignatureReply(signature=found[0]))
+
+
+def keep_callbacks(records: Records, event: KeepCallbacks, now: float, jitter: float) -> Decision | Need:
+    """Let a live run keep its callbacks by itself."""
+    run = run_in(records, event.run)
+    if run is None or not index_of(run).live or run.keeps:
+        return Decision(reply=ControlReply(run=run))
+    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done))))
+    if keeping == run:
+        return Decision(reply=ControlReply(run=run))
+    return Decision(writes=(keeping,), reply=ControlReply(run=keeping))
 
 
 def set_signature_control(records: Records, event: SetSignatureControl, now: float, jitter: float) -> Decision | Need:

@@ -37,6 +37,7 @@ __all__ = [
     "Event",
     "Failed",
     "HandedBack",
+    "KeepCallbacks",
     "Lapse",
     "PutSignature",
     "RemoveSignature",
@@ -246,6 +247,13 @@ class RemoveSignature(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class KeepCallbacks(Struct, frozen=True, kw_only=True):
+    """The signature of a live run was removed: the run itself keeps the callbacks that its end will need. Loads it."""
+
+    run: str
+    token: str
+
+
 class SetSignatureControl(Struct, frozen=True, kw_only=True):
     """Hold, or let go, the runs that a signature will have. Loads it."""
 
@@ -287,6 +295,7 @@ Event = (
     | EditKwargs
     | AppendCallbacks
     | RemoveSignature
+    | KeepCallbacks
     | SetSignatureControl
     | Announce
     | Withdraw

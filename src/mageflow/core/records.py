@@ -173,6 +173,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     lineage: tuple[str, ...] = ()
     """The runs whose control reaches this one."""
     cursor: Cursor | None = None
+    keeps: tuple[str, ...] = ()
+    """The callbacks that it keeps itself while it is live, since its signature, which did, is gone."""
     done_ttl: float
 
 
@@ -247,7 +249,9 @@ def index_of(record: Record) -> Index:
     match record:
         case RunRecord():
             live = record.status in LIVE or record.cursor is not None
-            held = record.lineage if live else ()  # its controls reach the run; the root and the cause stand below
+            held = (
+                (*record.lineage, *record.keeps) if live else ()
+            )  # the lineage's controls reach the run; the root and the cause stand below
             return Index(
                 kind="run",
                 status=record.status.value,

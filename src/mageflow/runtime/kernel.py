@@ -13,6 +13,7 @@ from mageflow.core.events import (
     AppendCallbacks,
     ControlReply,
     EditKwargs,
+    KeepCallbacks,
     PutSignature,
     RemoveSignature,
     RetryRun,
@@ -155,23 +156,37 @@ class Kernel:
         return _found(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
-        """Remove a signature, and the callbacks of `slots` that no other signature names."""
+        """Remove a signature, and those callbacks of `slots` that no other signature names and no live run needs."""
         record = await self.signature(key)
         if record is None:
             return False
+        await self._remove((key,))
+        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
+            keep = KeepCallbacks(run=run.key, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
         lists = {Slot.SUCCESS: record.on_success, Slot.ERROR: record.on_error, Slot.DONE: record.on_done}
         callbacks = dict.fromkeys(callback for slot in slots for callback in lists[slot] if callback != key)
-        unused: list[str] = []
-        for callback in callbacks:
-            users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
-            if all(user.key == key for user in users.records):
-                unused.append(callback)
-        gone = [key, *unused]
-        for begin in range(0, len(gone), _PAGE):  # the signature itself first: what it named is unused then
-            first, *others = gone[begin : begin + _PAGE]
-            event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
-            await self.tx.commit(SignatureReply, (first, *others), event)
+        unused = [callback for callback in callbacks if not await self._is_used(callback)]
+        for begin in range(0, len(unused), _PAGE):
+            await self._remove(unused[begin : begin + _PAGE])
         return True
+
+    async def _is_used(self, callback: str) -> bool:
+        """Whether a signature names it, a run that has lost its signature will call it, or a run of it is live."""
+        users = (
+            Filter(kind="signature", names=callback),
+            Filter(names=callback),
+            Filter(signature=callback, live=True),
+        )
+        for where in users:
+            if (await self.store.query(where, limit=1)).records:
+                return True
+        return False
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        first, *others = keys
+        event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
+        await self.tx.commit(SignatureReply, keys, event)
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
