@@ -101,6 +101,7 @@ RUN = RunRecord(
     lineage=("run_1", "run_0"),
     cursor=Cursor(callbacks=400, sweep=3),
     since=1.75,
+    hops=3,
     begin_by=8.5,
     keeps=("sig_2",),
     done_ttl=7.0,

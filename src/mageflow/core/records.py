@@ -139,6 +139,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     """When it fails if no worker has begun it: while it waits for its first attempt under a `schedule_timeout`."""
     since: float | None = None
     """When the flow that it belongs to became due: the age by which it is queued. None: its own `due_at`."""
+    hops: int = 0
+    """How many runs before it, each the cause of the next, were queued by the same age."""
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""

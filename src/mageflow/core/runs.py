@@ -27,6 +27,7 @@ from mageflow.core.status import TERMINAL, TRANSITIONS, WAITING, RunStatus
 
 __all__ = [
     "CALLBACKS_AT_ONCE",
+    "LONGEST_LINE",
     "advance_row",
     "callbacks_of",
     "control_of",
@@ -46,6 +47,9 @@ __all__ = [
 
 CALLBACKS_AT_ONCE = 400
 """How many callbacks one commit makes; the rest follows by `advance`."""
+
+LONGEST_LINE = 100
+"""How many callbacks in a line are queued by the age of their flow: one that calls itself goes to the end then."""
 
 _REMOVED_TASK = "(removed signature)"
 
@@ -88,7 +92,7 @@ def run_row(run: RunRecord) -> OutboxRow:
     """Give the outbox row that makes `run` due.
 
     What is due now is queued by the age of its flow, so a flow that has begun is finished before a younger one begins:
-    callbacks do not wait behind all that was started after their cause.
+    callbacks do not wait behind all that was started after their cause, up to `LONGEST_LINE` of them in a row.
     """
     due_at = run.due_at
     if run.status is RunStatus.QUEUED and run.since is not None:
@@ -173,6 +177,9 @@ def new_run(
     """Make the run `key` of `signature`; `options` are the merged ones of the run and the task."""
     due_at = options.eta if options.eta is not None else now + (options.delay or 0.0)
     held = held or signature.control in (Control.SUSPEND, Control.INTERRUPT)
+    since: float | None = None
+    if cause is not None and cause.hops < LONGEST_LINE:
+        since = cause.since if cause.since is not None else cause.due_at
     made = RunRecord(
         key=key,
         created_at=now,
@@ -181,7 +188,8 @@ def new_run(
         route=signature.route,
         status=RunStatus.SUSPENDED if held else RunStatus.SCHEDULED if due_at > now else RunStatus.QUEUED,
         due_at=due_at,
-        since=(cause.since if cause.since is not None else cause.due_at) if cause is not None else None,
+        since=since,
+        hops=cause.hops + 1 if cause is not None and since is not None else 0,
         origin=origin,
         on_success=signature.on_success,
         on_error=signature.on_error,
