@@ -10,8 +10,9 @@ import msgspec
 from msgspec import Raw
 
 from mageflow.config import RunOptions, SwarmConfig
-from mageflow.core.events import Refusal
-from mageflow.core.records import MEMBERS_A_RECORD, Form, Member, MembersRecord, Roster, SignatureRecord
+from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, Roster
+from mageflow.core.records import MembersRecord, SignatureRecord
+from mageflow.core.replies import Refusal
 from mageflow.errors import (
     InvalidSignatureError,
     OptionError,

@@ -7,7 +7,8 @@ from typing import Any, Self, TypeVar
 
 from mageflow.composing import add_members, members_with
 from mageflow.config import RunOptions, SwarmConfig
-from mageflow.core.records import Form, Roster, RunRecord, SignatureRecord
+from mageflow.core.members import Form, Roster
+from mageflow.core.records import RunRecord, SignatureRecord
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, SwarmOpenError
 from mageflow.handles import RunHandle, progress_of

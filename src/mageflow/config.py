@@ -63,6 +63,9 @@ class RunOptions:
         schedule_timeout: seconds (or a `timedelta`) that a due run may wait for a worker before it fails.
         priority: 1 (the default) to 3; higher begins first.
         idempotency_key: while a run of the same task with the same key is kept, starting another gives that one.
+        idempotency_window: seconds (or a `timedelta`) from its start on for which the key gives that run, which is kept
+            as long; later starts make a new one, whether the first has ended or not. Give it with every start of a key
+            or with none.
 
     Raises:
         OptionError: a value that cannot be used; the message names it and says what is allowed.
@@ -77,6 +80,7 @@ class RunOptions:
     schedule_timeout: Seconds | None = None
     priority: int | None = None
     idempotency_key: str | None = None
+    idempotency_window: Seconds | None = None
 
     def __post_init__(self) -> None:
         self.to_core()
@@ -105,6 +109,7 @@ class RunOptions:
             schedule_timeout=_seconds(self.schedule_timeout, "schedule_timeout", zero=False),
             priority=_count(self.priority, "priority", 1, 3),
             idempotency_key=key,
+            idempotency_window=_seconds(self.idempotency_window, "idempotency_window", zero=False),
         )
 
     def _eta(self) -> float | None:

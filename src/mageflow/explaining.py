@@ -121,7 +121,7 @@ def _unroutable(sight: Sight, run: RunRecord) -> Explanation:
         reason = f"No worker knew the task {run.task!r}; {by_now}."
     return sight.say(
         status=RunStatus.UNROUTABLE,
-        reason=reason,
+        reason=reason + schedule_limit(run),
         waits_for=f"a worker that knows the task {run.task!r}",
         since=run.unroutable_at,
         next_step=None if knowing else sight.start_a_worker,

@@ -24,8 +24,6 @@ _PAGE = 500
 _LOOK_EVERY = 0.05
 _SKEW = 60.0
 """Seconds by which the clocks of a process and of the store may differ."""
-_NOBODY = "wrk_"
-"""No worker's key: `beat` then gives the beats and adds to none."""
 
 
 class Inspection:
@@ -91,12 +89,12 @@ class Inspection:
     async def _watch(self, workers: list[str], seconds: float) -> set[str]:
         """Give those of `workers` whose beat moves within `seconds`."""
         begun = perf_counter()
-        before = await self._kernel.store.beat(_NOBODY)
+        before = await self._kernel.store.beats()
         waited_for = {key for key in workers if key in before}
         beating: set[str] = set()
         while waited_for - beating and perf_counter() - begun < seconds:
             await asyncio.sleep(_LOOK_EVERY)
-            now = await self._kernel.store.beat(_NOBODY)
+            now = await self._kernel.store.beats()
             beating.update(key for key in waited_for if now.get(key, before[key]) != before[key])
         return beating
 

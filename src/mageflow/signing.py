@@ -14,8 +14,9 @@ from mageflow.config import MageflowConfig, RunOptions, TTLConfig
 from mageflow.core.binding import fills_on_error, fills_on_success, unfilled
 from mageflow.core.events import Slot
 from mageflow.core.ids import SIGNATURE
+from mageflow.core.members import Form
 from mageflow.core.options import Options
-from mageflow.core.records import Form, SignatureRecord
+from mageflow.core.records import SignatureRecord
 from mageflow.errors import (
     InvalidSignatureError,
     ModelNotFoundError,

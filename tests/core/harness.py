@@ -18,24 +18,20 @@ from mageflow.core.events import (
     Announce,
     AppendCallbacks,
     Claim,
-    ClaimReply,
-    ControlReply,
     EditKwargs,
     End,
-    EndReply,
     Event,
     Failed,
     HandedBack,
+    Lapse,
     PutSignature,
     RemoveSignature,
     Reroute,
     RetryRun,
     SetControl,
     SetSignatureControl,
-    SignatureReply,
     Slot,
     Start,
-    StartReply,
     Stopped,
     Strand,
     Succeeded,
@@ -60,6 +56,13 @@ from mageflow.core.records import (
     index_of,
     replace,
 )
+from mageflow.core.replies import (
+    ClaimReply,
+    ControlReply,
+    EndReply,
+    SignatureReply,
+    StartReply,
+)
 from mageflow.core.status import RunStatus
 from tests.core import invariants
 
@@ -83,7 +86,7 @@ def loads(event: Event) -> tuple[str, ...]:
     """Give the keys that an event loads from the start, as its docstring says."""
     match event:
         case Start():
-            return (event.run, event.signature)
+            return (event.run, event.signature, *((event.window,) if event.window is not None else ()))
         case Sweep():
             return (event.run, *event.page)
         case RetryRun():
@@ -347,6 +350,9 @@ class World:
 
     def strand(self, run: str, patience: float = DAY) -> EndReply:
         return self.commit(EndReply, Strand(run=run, patience=patience, defaults=self.defaults, token=self.token()))
+
+    def lapse(self, run: str) -> EndReply:
+        return self.commit(EndReply, Lapse(run=run, defaults=self.defaults, token=self.token()))
 
     def reroute(self, run: str) -> EndReply:
         return self.commit(EndReply, Reroute(run=run, token=self.token()))

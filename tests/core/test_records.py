@@ -11,21 +11,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mageflow.core.members import Form, Member, Roster, Tally
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Cursor,
     Failure,
-    Form,
     Index,
-    Member,
+    KeyRecord,
     MembersRecord,
     Origin,
     Record,
-    Roster,
     RunRecord,
     SignatureRecord,
-    Tally,
     TaskRecord,
     WorkerRecord,
     advance_key,
@@ -48,6 +46,7 @@ OPTIONS = Options(
     schedule_timeout=6.0,
     priority=2,
     idempotency_key="k",
+    idempotency_window=60.0,
 )
 SIGNATURE = SignatureRecord(
     key="sig_1",
@@ -143,13 +142,17 @@ RUN = RunRecord(
     lineage=("run_1", "run_0"),
     cursor=Cursor(callbacks=400, fill=True, sweep=3),
     since=1.75,
+    hops=3,
+    begin_by=8.5,
+    keeps=("sig_2",),
     done_ttl=7.0,
 )
 WORKER = WorkerRecord(
     key="wrk_1", rev=1, token="c", created_at=1.0, name="w", host="h", pid=42, tasks=("t", "u"), routes=("r",)
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
-FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK]
+KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
+FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(
@@ -311,7 +314,7 @@ def test_a_worker_is_live_and_the_name_of_a_task_is_not() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(LIVE))
-def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None:
+def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_it(status: RunStatus) -> None:
     run = replace(RUN, status=status, cursor=None, lineage=("run_1", "run_0", "run_2"))
     assert index_of(run) == Index(
         kind="run",
@@ -322,7 +325,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
         root="run_1",
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
-        names=("run_0",),
+        names=("run_0", "sig_2"),
         parent="run_0",
     )
 
@@ -331,7 +334,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
 def test_an_ended_run_lives_on_while_it_has_a_continuation(status: RunStatus) -> None:
     run = replace(RUN, status=status)
     assert index_of(run).live
-    assert index_of(run).names == ("run_0",)
+    assert index_of(run).names == ("run_0", "sig_2")
     ended = index_of(replace(run, cursor=None))
     assert (ended.live, ended.names, ended.worker) == (False, (), None)
 

@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mageflow.core.events import Announce, PutSignature, SignatureReply, Slot, Withdraw
+from mageflow.core.events import (
+    Announce,
+    PutSignature,
+    Slot,
+    Withdraw,
+)
 from mageflow.core.options import Options
 from mageflow.core.presence import TASK_NAME_TTL
 from mageflow.core.records import (
@@ -16,6 +21,7 @@ from mageflow.core.records import (
     replace,
     task_key,
 )
+from mageflow.core.replies import SignatureReply
 from mageflow.core.status import RunStatus
 from tests.core.harness import DAY, World, failed
 

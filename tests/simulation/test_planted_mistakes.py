@@ -14,8 +14,20 @@ import pytest
 from mageflow.core import attempt, lifecycle, runs
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
 from mageflow.core.decision import Decision, Need, Records
-from mageflow.core.events import Claim, End, Failed, Sweep, TakeBack
-from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, replace
+from mageflow.core.events import (
+    Claim,
+    End,
+    Failed,
+    Sweep,
+    TakeBack,
+)
+from mageflow.core.records import (
+    Control,
+    Origin,
+    OutboxRow,
+    RunRecord,
+    replace,
+)
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.runtime import advance
 from mageflow.runtime.holding import Holding

@@ -4,29 +4,39 @@ from __future__ import annotations
 
 from mageflow.core.events import (
     Claim,
-    ClaimReply,
     Defaults,
     End,
-    EndReply,
     Failed,
     HandedBack,
-    Offer,
+    Lapse,
     Reroute,
     Stopped,
     Strand,
     Succeeded,
     TakeBack,
-    Verdict,
 )
 from mageflow.core.flow import finish
 from mageflow.core.offers import innermost_swarm, offer_of
 from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
-from mageflow.core.records import Control, Failure, RunRecord, SignatureRecord, replace
-from mageflow.core.runs import HOLDING, control_of, has_begun, move, removed, run_row, wait
+from mageflow.core.records import (
+    Control,
+    Failure,
+    RunRecord,
+    SignatureRecord,
+    lapse_key,
+    replace,
+)
+from mageflow.core.replies import (
+    ClaimReply,
+    EndReply,
+    Offer,
+    Verdict,
+)
+from mageflow.core.runs import HOLDING, control_of, has_begun, move, removed, run_row, settle_rows, wait
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.core.work import Work
 
-__all__ = ["claim", "end", "is_told_off", "reroute", "strand", "take_back"]
+__all__ = ["claim", "end", "is_told_off", "lapse", "reroute", "strand", "take_back"]
 
 _NEXT_LOOK = 5.0
 """Seconds until a run whose task nobody knows is looked at again, at least."""
@@ -58,6 +68,7 @@ def claim(work: Work, event: Claim) -> ClaimReply:
         return ClaimReply(verdict=Verdict.ENDED, run=finish(work, replace(run, failure=offer), RunStatus.FAILED))
     if not repeated:
         move(run, RunStatus.RUNNING)
+        waited = run
         run = replace(
             run,
             status=RunStatus.RUNNING,
@@ -65,9 +76,10 @@ def claim(work: Work, event: Claim) -> ClaimReply:
             attempt=run.attempt + 1,
             started_at=work.now,
             unroutable_at=None,
+            begin_by=None,
         )
+        settle_rows(work, waited)
         work.put(run)
-        work.settle(run.key)
     return ClaimReply(verdict=Verdict.CLAIMED, run=run, offer=offer, swarm=innermost_swarm(work, run))
 
 
@@ -113,15 +125,41 @@ def _refuse(work: Work, run: RunRecord, control: Control) -> ClaimReply:
 def _offer(work: Work, run: RunRecord) -> Offer | Failure:
     """Give what the message is assembled from, or why the run can no longer begin."""
     limit = run.options.schedule_timeout
-    if limit is not None and work.now - run.due_at > limit and run.status is not RunStatus.RUNNING:
-        return Failure(
-            type="ScheduleTimeout",
-            message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
-            f"{work.now - run.due_at:.3g} s ago); start more workers or give it a longer schedule_timeout",
-        )
+    if limit is not None and run.status is not RunStatus.RUNNING:
+        begin_by = run.begin_by if run.begin_by is not None else run.due_at + limit
+        if work.now > begin_by:
+            return _too_late(limit, begin_by, work.now)
     if work.signature(run.signature) is None:
         return removed(run.signature)
     return offer_of(work, run)
+
+
+def _too_late(limit: float, begin_by: float, now: float) -> Failure:
+    return Failure(
+        type="ScheduleTimeout",
+        message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
+        f"{now - begin_by + limit:.3g} s ago); start more workers or give it a longer schedule_timeout",
+    )
+
+
+def lapse(work: Work, event: Lapse) -> EndReply:
+    """End a run that nobody has begun in time, though no claim may ever come to look at it."""
+    run = work.run(event.run)
+    if run is None or run.status not in WAITING or run.begin_by is None:
+        work.settle(lapse_key(event.run))
+        return EndReply(run=run, accepted=False)
+    if work.now < run.begin_by:  # it was held and let go since
+        return EndReply(run=run, accepted=False)
+    work.need((run.signature, *run.lineage))
+    control = control_of(work, run)
+    if control is Control.CANCEL:
+        return EndReply(run=finish(work, run, RunStatus.CANCELLED), accepted=True)
+    if control is not Control.NONE:
+        return EndReply(run=wait(work, run, run.due_at, control), accepted=True)
+    signature = work.signature(run.signature)
+    late = _refreshed(run, signature, event.defaults) if signature is not None else run
+    failure = _too_late(run.options.schedule_timeout or 0.0, run.begin_by, work.now)
+    return EndReply(run=finish(work, replace(late, failure=failure), RunStatus.FAILED), accepted=True)
 
 
 def end(work: Work, event: End) -> EndReply:

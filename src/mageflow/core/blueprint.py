@@ -7,16 +7,18 @@ from collections.abc import Iterable
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
+    KeepCallbacks,
     PutSignature,
     RemoveSignature,
     SetSignatureControl,
-    SignatureReply,
     Slot,
 )
-from mageflow.core.records import SignatureRecord, replace
+from mageflow.core.members import members_keys
+from mageflow.core.records import MembersRecord, SignatureRecord, index_of, replace
+from mageflow.core.replies import ControlReply, SignatureReply
 from mageflow.core.work import Work
 
-__all__ = ["append", "change", "edit", "put", "remove", "set_signature_control", "use"]
+__all__ = ["append", "change", "edit", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
 
 
 def use(work: Work, keys: Iterable[str]) -> tuple[str, ...]:
@@ -80,13 +82,35 @@ def append(work: Work, event: AppendCallbacks) -> SignatureReply:
 
 
 def remove(work: Work, event: RemoveSignature) -> SignatureReply:
-    """Remove a signature and those of its callbacks that the caller found to be used by nothing else."""
+    """Remove a signature and those of its callbacks that the caller found to be used by nothing else.
+
+    The others are kept as if they were signed now: live runs may need them, and come to keep them by themselves.
+    """
     work.need((event.key, *event.callbacks))
-    found = [work.signature(key) for key in (event.key, *event.callbacks)]
-    for record in found:
-        if record is not None:
-            work.delete(record)
-    return SignatureReply(signature=found[0])
+    record = work.signature(event.key)
+    named = (*record.on_success, *record.on_error, *record.on_done) if record is not None else ()
+    work.need(named)
+    for key in dict.fromkeys(named):
+        spared = work.signature(key)
+        if spared is not None and key != event.key and key not in event.callbacks:
+            work.touch(spared, work.now)
+    for key in (event.key, *event.callbacks):
+        found = work.get(key)
+        if isinstance(found, SignatureRecord | MembersRecord):
+            work.delete(found)
+    return SignatureReply(signature=record)
+
+
+def keep_callbacks(work: Work, event: KeepCallbacks) -> ControlReply:
+    """Let a live run keep its callbacks, and the list of its members, by itself."""
+    run = work.run(event.run)
+    if run is None or not index_of(run).live or run.keeps:
+        return ControlReply(run=run)
+    members = members_keys(run.signature, 0, run.tally.total) if run.tally is not None else ()
+    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members))))
+    if keeping != run:
+        work.put(keeping)
+    return ControlReply(run=keeping)
 
 
 def set_signature_control(work: Work, event: SetSignatureControl) -> SignatureReply:

@@ -9,15 +9,12 @@ from __future__ import annotations
 
 from mageflow.core.flow import again, finish, fire, launch, run_of_removed, tell_parent
 from mageflow.core.ids import life_of, member_id
+from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, members_keys
 from mageflow.core.records import (
-    MEMBERS_A_RECORD,
     Control,
-    Form,
-    Member,
     Origin,
     RunRecord,
     SignatureRecord,
-    members_keys,
     replace,
 )
 from mageflow.core.runs import control_of, go_on_later, has_begun, new_run, options_of

@@ -12,14 +12,13 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from mageflow.core.members import Member
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Failure,
-    Member,
     MembersRecord,
     Origin,
-    RunRecord,
     SignatureRecord,
     TaskRecord,
     WorkerRecord,
@@ -31,38 +30,31 @@ __all__ = [
     "Announce",
     "AppendCallbacks",
     "Claim",
-    "ClaimReply",
     "CloseMembers",
-    "ControlReply",
     "Defaults",
     "EditKwargs",
     "End",
-    "EndReply",
     "Event",
     "Failed",
     "HandedBack",
-    "MembersReply",
-    "Offer",
+    "KeepCallbacks",
+    "Lapse",
     "PutMembers",
     "PutSignature",
-    "Refusal",
     "RemoveSignature",
     "Reroute",
     "Resize",
     "RetryRun",
     "SetControl",
     "SetSignatureControl",
-    "SignatureReply",
     "Slot",
     "Start",
-    "StartReply",
     "Stopped",
     "Strand",
     "Succeeded",
     "Sweep",
     "TakeBack",
     "Together",
-    "Verdict",
     "Withdraw",
 ]
 
@@ -110,10 +102,12 @@ class HandedBack(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """Somebody starts a signature. Loads `run` and `signature`."""
+    """Somebody starts a signature. Loads `run`, `signature` and `window`."""
 
     run: str
     signature: str
+    window: str | None = None
+    """The key of the record that says which run there is already, for an idempotency key with a window of its own."""
     origin: Origin = Origin.MESSAGE
     sent: Raw | None = None
     options: Options = Options()
@@ -159,6 +153,14 @@ class Strand(Struct, frozen=True, kw_only=True):
     run: str
     patience: float
     """Seconds to wait for a worker that knows it."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Lapse(Struct, frozen=True, kw_only=True):
+    """The time in which a run was to be begun is over. Loads `run`."""
+
+    run: str
     defaults: Defaults = _NO_DEFAULTS
     token: str
 
@@ -248,6 +250,13 @@ class RemoveSignature(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class KeepCallbacks(Struct, frozen=True, kw_only=True):
+    """The signature of a live run was removed: the run itself keeps what its end will need. Loads it."""
+
+    run: str
+    token: str
+
+
 class SetSignatureControl(Struct, frozen=True, kw_only=True):
     """Hold, or let go, the runs that a signature will have. Loads it."""
 
@@ -318,6 +327,7 @@ Event = (
     | End
     | TakeBack
     | Strand
+    | Lapse
     | Reroute
     | SetControl
     | Sweep
@@ -327,6 +337,7 @@ Event = (
     | EditKwargs
     | AppendCallbacks
     | RemoveSignature
+    | KeepCallbacks
     | SetSignatureControl
     | PutMembers
     | AddMembers
@@ -343,85 +354,3 @@ class Together(Struct, frozen=True, kw_only=True):
     events: tuple[Event, ...]
     defaults: Defaults = _NO_DEFAULTS
     token: str
-
-
-# Replies
-
-
-class StartReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None = None
-    """None: there is nothing to start, the signature or the run to try again is gone."""
-    created: bool = False
-
-
-class Verdict(StrEnum):
-    """What became of a claim."""
-
-    CLAIMED = "claimed"
-    HELD = "held"
-    """A live worker has it: this is a duplicate."""
-    ENDED = "ended"
-    """It is terminal, or this claim ended it (cancelled, too late, its signature gone)."""
-    PARKED = "parked"
-    """It is suspended or interrupted."""
-    EARLY = "early"
-    """Its time has not come; its outbox row stays."""
-    ABSENT = "absent"
-
-
-class Offer(Struct, frozen=True, kw_only=True):
-    """What a message is assembled from."""
-
-    origin: Origin
-    """Never `PARENT`: that is what was looked up."""
-    sent: Raw | None = None
-    cause: RunRecord | None = None
-    """The run whose result, failure or outcome is offered."""
-    answer: RunRecord | None = None
-    """The run that holds its result or failure and the message it received: of a chain, one of its members."""
-    received: Offer | None = None
-    """What the message of the failed run would be assembled from, where it never received any."""
-    layers: tuple[Mapping[str, Any] | Raw, ...] = ()
-    """Values to be merged in; the later ones stand."""
-
-
-class ClaimReply(Struct, frozen=True, kw_only=True):
-    verdict: Verdict
-    run: RunRecord | None = None
-    offer: Offer | None = None
-    """Where the run's message is still to be assembled."""
-    swarm: str | None = None
-    """The signature of the innermost swarm that the run is in."""
-
-
-class EndReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None
-    """The run as it stands now."""
-    accepted: bool
-    """False: the run is not this attempt's any more, and nothing was changed."""
-
-
-class ControlReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None
-
-
-class Refusal(StrEnum):
-    """Why members were not added."""
-
-    CLOSED = "closed"
-    STOPPED = "stopped"
-    FULL = "full"
-
-
-class MembersReply(Struct, frozen=True, kw_only=True):
-    signature: SignatureRecord | None = None
-    """As it is now; None: it is gone."""
-    refusal: Refusal | None = None
-    missing: tuple[str, ...] = ()
-    """The members' signatures that the store does not have; nothing was written."""
-
-
-class SignatureReply(Struct, frozen=True, kw_only=True):
-    signature: SignatureRecord | None = None
-    missing: tuple[str, ...] = ()
-    """The callbacks that the store does not have; nothing was written."""

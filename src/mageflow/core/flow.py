@@ -6,7 +6,14 @@ from itertools import takewhile
 
 from mageflow.core.events import Slot
 from mageflow.core.ids import callback_id, life_of
-from mageflow.core.records import Control, Failure, Form, Origin, RunRecord, Tally, replace
+from mageflow.core.members import Form, Tally
+from mageflow.core.records import (
+    Control,
+    Failure,
+    Origin,
+    RunRecord,
+    replace,
+)
 from mageflow.core.runs import (
     HOLDING,
     REMOVED_TASK,
@@ -16,8 +23,10 @@ from mageflow.core.runs import (
     move,
     new_run,
     options_of,
+    put_rows,
     removed,
-    run_row,
+    settle_rows,
+    timed,
 )
 from mageflow.core.status import TERMINAL, WAITING, RunStatus
 from mageflow.core.work import Work
@@ -41,7 +50,7 @@ def launch(work: Work, run: RunRecord) -> None:
     if run.status is RunStatus.RUNNING:
         work.open[run.key] = None
     elif run.status in WAITING:
-        work.put_row(run_row(run))
+        put_rows(work, run)
 
 
 def _feed(work: Work, run: RunRecord) -> None:
@@ -87,7 +96,9 @@ def open_run(work: Work, run: RunRecord) -> RunRecord:
     return opened
 
 
-def again(ended: RunRecord, key: str, now: float, *, lineage: tuple[str, ...], held: bool) -> RunRecord:
+def again(
+    ended: RunRecord, key: str, now: float, *, lineage: tuple[str, ...], held: bool, keeps: tuple[str, ...] = ()
+) -> RunRecord:
     """Make a run that does again what `ended` did, with the message that it received.
 
     A chain or swarm begins anew, and takes over the members that succeeded.
@@ -95,7 +106,7 @@ def again(ended: RunRecord, key: str, now: float, *, lineage: tuple[str, ...], h
     opens = ended.form is not Form.TASK and not held
     status = RunStatus.SUSPENDED if held else RunStatus.RUNNING if opens else RunStatus.QUEUED
     tally = ended.tally
-    return RunRecord(
+    made = RunRecord(
         key=key,
         created_at=now,
         signature=ended.signature,
@@ -123,12 +134,14 @@ def again(ended: RunRecord, key: str, now: float, *, lineage: tuple[str, ...], h
         on_error=ended.on_error,
         on_done=ended.on_done,
         model=ended.model,
-        options=replace(ended.options, delay=None, eta=None, idempotency_key=None),
+        options=replace(ended.options, delay=None, eta=None, idempotency_key=None, idempotency_window=None),
         root=ended.root,
         cause=ended.cause,
         lineage=lineage,
+        keeps=keeps,
         done_ttl=ended.done_ttl,
     )
+    return timed(made)
 
 
 # Ends
@@ -138,10 +151,11 @@ def finish(work: Work, run: RunRecord, status: RunStatus, *, at_once: int = CALL
     """End `run` (which carries its result or failure already), make its callbacks, and tell its chain or swarm."""
     assert status in TERMINAL
     move(run, status)
-    ended = replace(run, status=status, ended_at=work.now, expires_at=work.now + run.done_ttl, unroutable_at=None)
+    until = work.now + run.done_ttl
+    ended = replace(run, status=status, ended_at=work.now, expires_at=until, unroutable_at=None, begin_by=None)
     work.put(ended)
     if run.status in WAITING:
-        work.settle(run.key)
+        settle_rows(work, run)
     ended = fire(work, ended, at_once=at_once)
     tell_parent(work, ended)
     return ended

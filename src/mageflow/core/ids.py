@@ -5,7 +5,18 @@ from __future__ import annotations
 from base64 import b32encode
 from hashlib import blake2b
 
-__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "member_id", "retry_id"]
+__all__ = [
+    "RUN",
+    "SIGNATURE",
+    "WORKER",
+    "callback_id",
+    "idempotent_id",
+    "life_of",
+    "made_at",
+    "member_id",
+    "retry_id",
+    "window_key",
+]
 
 RUN = "run_"
 SIGNATURE = "sig_"
@@ -49,6 +60,11 @@ def retry_id(run: str) -> str:
 def idempotent_id(task: str, key: str) -> str:
     """Give the id of the one run that `task` may have under the idempotency key `key` while its record is kept."""
     return f"{_IDEMPOTENT}{_digest('idempotency', task, key)}"
+
+
+def window_key(task: str, key: str) -> str:
+    """Give the key of the record of the run that `task` has under an idempotency key with a window of its own."""
+    return f"key:{_digest('window', task, key)}"
 
 
 def made_at(key: str) -> float | None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from mageflow.core.attempt import is_told_off
 from mageflow.core.composite import settle
-from mageflow.core.events import Advance, ControlReply, SetControl, Sweep
+from mageflow.core.events import Advance, SetControl, Sweep
 from mageflow.core.flow import CALLBACKS_AT_ONCE, finish, fire, open_run
-from mageflow.core.records import Control, Form, RunRecord, advance_key, replace
+from mageflow.core.members import Form
+from mageflow.core.records import Control, RunRecord, advance_key, replace
+from mageflow.core.replies import ControlReply
 from mageflow.core.runs import HOLDING, PARKED, callbacks_of, control_of, go_on_later, has_begun, move, wait
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.core.work import Work

@@ -11,8 +11,9 @@ from typing import Any
 
 from msgspec import Raw
 
-from mageflow.core.events import Offer
-from mageflow.core.records import Failure, Form, Origin, RunRecord
+from mageflow.core.members import Form
+from mageflow.core.records import Failure, Origin, RunRecord
+from mageflow.core.replies import Offer
 from mageflow.core.runs import removed
 from mageflow.core.work import Work
 

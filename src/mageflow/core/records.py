@@ -7,49 +7,39 @@ ever added, with a default, so that a record of an older release still opens.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
+from mageflow.core.members import Form, MaybeRaw, Member, Roster, Tally, members_keys
 from mageflow.core.options import Options
 from mageflow.core.status import LIVE, RunStatus
 from mageflow.errors import CorruptRecordError
 
 __all__ = [
-    "MEMBERS_A_RECORD",
     "Control",
     "Cursor",
     "Failure",
-    "Form",
     "Index",
-    "Member",
+    "KeyRecord",
     "MembersRecord",
     "Origin",
     "OutboxRow",
     "Record",
-    "Roster",
     "RowAction",
     "RunRecord",
     "SignatureRecord",
-    "Tally",
     "TaskRecord",
     "WorkerRecord",
     "advance_key",
     "decode",
     "encode",
     "index_of",
-    "members_keys",
+    "lapse_key",
     "replace",
     "task_key",
 ]
-
-if TYPE_CHECKING:
-    MaybeRaw: TypeAlias = Raw | None
-else:
-    # msgspec decodes a `Raw | None` as if it were None alone. A field that is None is never written, so its default
-    # says it.
-    MaybeRaw = Raw
 
 
 class Control(StrEnum):
@@ -86,16 +76,6 @@ class Origin(StrEnum):
     """What its chain or swarm began with; the run's `sent` is the member's own message, which is merged in."""
 
 
-class Form(StrEnum):
-    """What a signature calls."""
-
-    TASK = "task"
-    CHAIN = "chain"
-    """Members one after another, each with the result of the one before."""
-    SWARM = "swarm"
-    """Members side by side, inside a window."""
-
-
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Why a run failed: the stored form of `TaskFailure`."""
 
@@ -114,67 +94,6 @@ class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Whether members are to be made, or told off."""
     sweep: int = 0
     """The revision of the run that set the control which is still being carried to its descendants; 0: none is."""
-
-
-class Roster(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """The members of a chain or swarm, as its signature keeps them; they themselves stand in pages beside it."""
-
-    count: int = 0
-    closed: bool = True
-    """No member can be added any more."""
-    stopped: bool = False
-    """Closed because a run of it was stopped or cancelled."""
-    auto_close: bool = False
-    window: int
-    """How many members may be live at once."""
-    stop_after: int | None = None
-    """At how many failures its run stops; None: they do not stop it."""
-    most: int | None = None
-    """How many members it may have."""
-    feeds: tuple[str, ...] = ()
-    """The runs that get the members which are added."""
-    added: tuple[str, ...] = ()
-    """The tokens of the latest additions: one whose reply was lost is not made twice."""
-
-
-class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """One place in a chain or swarm."""
-
-    signature: str
-    sent: MaybeRaw = None
-    """Its own message, as JSON."""
-
-
-class Tally(Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """How far the run of a chain or swarm has come."""
-
-    total: int
-    """How many members its signature has, as far as the run was told."""
-    closed: bool = True
-    auto_close: bool = False
-    window: int
-    stop_after: int | None = None
-    made: int = 0
-    """How many members, from the first on, were begun or told off."""
-    succeeded: int = 0
-    failed: int = 0
-    cancelled: int = 0
-    stopping: bool = False
-    """Members that have not begun are told off; the run has failed when those that have begun have ended."""
-    told: int = 0
-    """How many callbacks were made before its end."""
-    earlier: str | None = None
-    """The run which this one tries again: members that succeeded there stand here too."""
-
-    @property
-    def ended(self) -> int:
-        """How many members are terminal."""
-        return self.succeeded + self.failed + self.cancelled
-
-    @property
-    def live(self) -> int:
-        """How many members have begun and not ended."""
-        return self.made - self.ended
 
 
 class _Kept(Struct, frozen=True, kw_only=True, omit_defaults=True, tag_field="kind"):
@@ -219,8 +138,12 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     status: RunStatus
     due_at: float
     """When it may begin, or begin its next attempt."""
+    begin_by: float | None = None
+    """When it fails if no worker has begun it: while it waits for its first attempt under a `schedule_timeout`."""
     since: float | None = None
     """When the flow that it belongs to became due: the age by which it is queued. None: its own `due_at`."""
+    hops: int = 0
+    """How many runs before it, each the cause of the next, were queued by the same age."""
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""
@@ -266,6 +189,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     lineage: tuple[str, ...] = ()
     """The runs whose control reaches this one."""
     cursor: Cursor | None = None
+    keeps: tuple[str, ...] = ()
+    """What it keeps itself while it is live, since its signature, which did, is gone."""
     done_ttl: float
 
 
@@ -293,8 +218,14 @@ class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task
     route: str
 
 
-Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord
-R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord)
+class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key"):
+    """Which run an idempotency key with a window of its own gives, until it expires."""
+
+    run: str
+
+
+Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord
+R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord)
 
 
 class RowAction(StrEnum):
@@ -302,6 +233,8 @@ class RowAction(StrEnum):
 
     RUN = "run"
     ADVANCE = "advance"
+    LAPSE = "lapse"
+    """The end of a run that nobody has begun in time; it goes the way of continuations, to any worker."""
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
@@ -342,7 +275,8 @@ def index_of(record: Record) -> Index:
     match record:
         case RunRecord():
             live = record.status in LIVE or record.cursor is not None
-            held = record.lineage if live else ()  # its controls reach the run; the root and the cause stand below
+            # The controls of the lineage reach the run; the root and the cause stand below.
+            held = (*record.lineage, *record.keeps) if live else ()
             return Index(
                 kind="run",
                 status=record.status.value,
@@ -367,6 +301,8 @@ def index_of(record: Record) -> Index:
             return Index(kind="worker")
         case TaskRecord():
             return Index(kind="task", live=False)
+        case KeyRecord():
+            return Index(kind="key", live=False, names=(record.run,))  # the run is kept for the whole window
 
 
 _encoder = msgspec.json.Encoder()
@@ -397,21 +333,14 @@ def decode(data: bytes, key: str) -> Record:
 replace = msgspec.structs.replace
 
 
-MEMBERS_A_RECORD = 50
-"""How many members stand in one record."""
-
-
-def members_keys(signature: str, begin: int, end: int) -> tuple[str, ...]:
-    """Give the keys of the records that hold the members from `begin` up to `end` of a chain or swarm."""
-    if end <= begin:
-        return ()
-    first, last = begin // MEMBERS_A_RECORD, (end - 1) // MEMBERS_A_RECORD
-    return tuple(f"{signature}/{page}" for page in range(first, last + 1))
-
-
 def advance_key(run_id: str) -> str:
     """Give the outbox key of a run's continuation."""
     return f"advance:{run_id}"
+
+
+def lapse_key(run_id: str) -> str:
+    """Give the key of the outbox row that ends a run which nobody has begun in time."""
+    return f"lapse:{run_id}"
 
 
 def task_key(name: str) -> str:

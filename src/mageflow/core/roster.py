@@ -4,16 +4,15 @@ from __future__ import annotations
 
 from mageflow.core.blueprint import change, use
 from mageflow.core.composite import settle, shut
-from mageflow.core.events import AddMembers, CloseMembers, MembersReply, PutMembers, Refusal, Resize, SignatureReply
-from mageflow.core.records import (
-    MEMBERS_A_RECORD,
-    Member,
-    MembersRecord,
-    RunRecord,
-    SignatureRecord,
-    members_keys,
-    replace,
+from mageflow.core.events import (
+    AddMembers,
+    CloseMembers,
+    PutMembers,
+    Resize,
 )
+from mageflow.core.members import MEMBERS_A_RECORD, Member, members_keys
+from mageflow.core.records import MembersRecord, RunRecord, SignatureRecord, replace
+from mageflow.core.replies import MembersReply, Refusal, SignatureReply
 from mageflow.core.work import Work
 
 __all__ = ["add", "close", "put", "resize"]

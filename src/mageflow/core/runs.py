@@ -5,26 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mageflow.core.events import Slot
+from mageflow.core.members import Form, Tally
 from mageflow.core.options import DEFAULT_PRIORITY, Options, merge_options
 from mageflow.core.records import (
     Control,
     Cursor,
     Failure,
-    Form,
     Origin,
     OutboxRow,
     RowAction,
     RunRecord,
     SignatureRecord,
-    Tally,
     advance_key,
+    lapse_key,
     replace,
 )
-from mageflow.core.status import OPEN_TRANSITIONS, TRANSITIONS, RunStatus
+from mageflow.core.status import OPEN_TRANSITIONS, TRANSITIONS, WAITING, RunStatus
 from mageflow.core.work import Work
 
 __all__ = [
     "HOLDING",
+    "LONGEST_LINE",
     "PARKED",
     "REMOVED_TASK",
     "advance_row",
@@ -36,13 +37,19 @@ __all__ = [
     "move",
     "new_run",
     "options_of",
+    "put_rows",
     "removed",
     "run_row",
+    "settle_rows",
+    "timed",
     "wait",
 ]
 
 HOLDING = (Control.SUSPEND, Control.INTERRUPT)
 PARKED = (RunStatus.SUSPENDED, RunStatus.INTERRUPTED)
+
+LONGEST_LINE = 100
+"""How many callbacks in a line are queued by the age of their flow: one that calls itself goes to the end then."""
 
 REMOVED_TASK = "(removed signature)"
 
@@ -79,8 +86,8 @@ def run_row(run: RunRecord) -> OutboxRow:
     """Give the outbox row that makes `run` due.
 
     What is due now is queued by the age of its flow, so a flow that has begun is finished before a younger one begins:
-    callbacks do not wait behind all that was started after their cause. A chain or swarm has no body: when its time
-    comes, any worker opens it.
+    callbacks do not wait behind all that was started after their cause, up to `LONGEST_LINE` of them in a row.
+    A chain or swarm has no body: when its time comes, any worker opens it.
     """
     if run.form is not Form.TASK:
         return _advance_row(run.key, run, run.due_at)
@@ -95,6 +102,40 @@ def run_row(run: RunRecord) -> OutboxRow:
         priority=run.options.priority or DEFAULT_PRIORITY,
         due_at=due_at,
     )
+
+
+def timed(run: RunRecord) -> RunRecord:
+    """Set by when `run`, which has come to wait, is to be begun: its `schedule_timeout` after it is due.
+
+    The time for which it is held counts for nothing: let go, it has the whole of it again.
+    """
+    limit = run.options.schedule_timeout
+    counts = run.form is Form.TASK and run.message is None and run.status in WAITING
+    begin_by = run.due_at + limit if limit is not None and counts else None
+    return run if run.begin_by == begin_by else replace(run, begin_by=begin_by)
+
+
+def put_rows(work: Work, run: RunRecord) -> None:
+    """Put the outbox rows of a run that waits: what makes it due, and what ends it if nobody begins it in time."""
+    work.put_row(run_row(run))
+    if run.begin_by is not None:
+        lapse = OutboxRow(
+            key=lapse_key(run.key),
+            run=run.key,
+            action=RowAction.LAPSE,
+            route=RowAction.ADVANCE.value,
+            task="",
+            priority=DEFAULT_PRIORITY,
+            due_at=run.begin_by,
+        )
+        work.put_row(lapse)
+
+
+def settle_rows(work: Work, run: RunRecord) -> None:
+    """Remove the outbox rows of a run that waited."""
+    work.settle(run.key)
+    if run.begin_by is not None:
+        work.settle(lapse_key(run.key))
 
 
 def advance_row(run: RunRecord, now: float) -> OutboxRow:
@@ -145,13 +186,16 @@ def new_run(
 ) -> RunRecord:
     """Make the run `key` of `signature`; `options` are the merged ones of the run and the task."""
     due_at = options.eta if options.eta is not None else now + (options.delay or 0.0)
+    since: float | None = None
+    if cause is not None and cause.hops < LONGEST_LINE:
+        since = cause.since if cause.since is not None else cause.due_at
     if held or signature.control in HOLDING:
         status = RunStatus.SUSPENDED
     elif due_at > now:
         status = RunStatus.SCHEDULED
     else:
         status = RunStatus.QUEUED if signature.form is Form.TASK else RunStatus.RUNNING
-    return RunRecord(
+    made = RunRecord(
         key=key,
         created_at=now,
         signature=signature.key,
@@ -162,7 +206,8 @@ def new_run(
         status=status,
         due_at=due_at,
         started_at=now if status is RunStatus.RUNNING else None,
-        since=(cause.since if cause.since is not None else cause.due_at) if cause is not None else None,
+        since=since,
+        hops=cause.hops + 1 if cause is not None and since is not None else 0,
         origin=origin,
         on_success=signature.on_success,
         on_error=signature.on_error,
@@ -174,6 +219,7 @@ def new_run(
         lineage=lineage,
         done_ttl=signature.done_ttl,
     )
+    return timed(made)
 
 
 def _tally(signature: SignatureRecord) -> Tally | None:
@@ -198,11 +244,13 @@ def wait(work: Work, run: RunRecord, due_at: float, control: Control, **changes:
     if run.status is not status:
         move(run, status)
     waiting = replace(run, status=status, due_at=due_at, unroutable_at=None, waits_since=work.now, **changes)
+    if run.status is not RunStatus.UNROUTABLE or status is RunStatus.SUSPENDED:
+        waiting = timed(waiting)  # else it has been due all the time
     work.put(waiting)
     if status is RunStatus.SUSPENDED:
-        work.settle(run.key)
+        settle_rows(work, run)
     else:
-        work.put_row(run_row(waiting))
+        put_rows(work, waiting)
     return waiting
 
 

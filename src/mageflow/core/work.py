@@ -11,7 +11,13 @@ from typing import Any
 
 from mageflow.core.decision import MAX_RECORDS, Decision, Records
 from mageflow.core.options import Options
-from mageflow.core.records import MembersRecord, OutboxRow, Record, RunRecord, SignatureRecord
+from mageflow.core.records import (
+    MembersRecord,
+    OutboxRow,
+    Record,
+    RunRecord,
+    SignatureRecord,
+)
 
 __all__ = ["Missing", "Work"]
 

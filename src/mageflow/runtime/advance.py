@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from mageflow.core.events import Advance, ControlReply, Defaults, Sweep
+from mageflow.core.events import Advance, Defaults, Sweep
 from mageflow.core.lifecycle import SWEEP_PAGE
-from mageflow.core.records import Form, RunRecord
+from mageflow.core.members import Form
+from mageflow.core.records import RunRecord
+from mageflow.core.replies import ControlReply
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["advance"]
@@ -82,7 +85,7 @@ async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]
 
 async def _descendants(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     if run.root is None or run.form is not Form.TASK:  # all that is live below a chain or swarm has it in its lineage
-        async for record in _found(store, Filter(root=run.root or run.key, live=True)):
+        async for record in runs_of(store, Filter(root=run.root or run.key, live=True), page_size=SWEEP_PAGE):
             if run.key in record.lineage or record.cause == run.key:
                 yield record
     if run.root is not None:
@@ -95,7 +98,7 @@ async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     causes = [(run.key, True)]
     while causes:
         cause, entirely = causes.pop()
-        async for record in _found(store, Filter(cause=cause)):
+        async for record in runs_of(store, Filter(cause=cause), page_size=SWEEP_PAGE):
             if record.place is not None:
                 continue  # a member: what it led to has its chain or swarm in its lineage
             if record.status.is_terminal:
@@ -103,15 +106,3 @@ async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
                 causes.append((record.key, entirely and record.status is not RunStatus.CANCELLED))
             elif entirely or run.key in record.lineage:
                 yield record
-
-
-async def _found(store: Store, where: Filter) -> AsyncGenerator[RunRecord]:
-    cursor: str | None = None
-    while True:
-        page = await store.query(where, limit=SWEEP_PAGE, cursor=cursor)
-        for record in page.records:
-            if isinstance(record, RunRecord):
-                yield record
-        cursor = page.cursor
-        if cursor is None:
-            return

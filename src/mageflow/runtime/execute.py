@@ -15,8 +15,21 @@ from typing import Any
 
 from msgspec import Raw
 
-from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
-from mageflow.core.records import Control, Failure, Record, RunRecord, replace
+from mageflow.core.events import (
+    End,
+    Failed,
+    HandedBack,
+    Stopped,
+    Succeeded,
+)
+from mageflow.core.records import (
+    Control,
+    Failure,
+    Record,
+    RunRecord,
+    replace,
+)
+from mageflow.core.replies import ClaimReply, EndReply
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
 from mageflow.runtime.context import CurrentRun, current_client, running
@@ -55,7 +68,7 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "looked", "reach", "reason", "run", "stoppable", "task", "thread")
+    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread")
 
     def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
         self.run = run
@@ -63,6 +76,8 @@ class Attempt:
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run, swarm=swarm)
+        self.message: Raw | None = None
+        """What the body received, once it was assembled."""
         self.reason: StopReason | None = None
         self.stoppable = False
         """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
@@ -168,6 +183,11 @@ class Executor:
             return None
         return await self._commit(run, worker, outcome, message)
 
+    def message_of(self, run: RunRecord) -> Raw | None:
+        """Give the message that the body of an attempt received, while it executes here."""
+        attempt = self.attempts.get((run.key, run.attempt))
+        return attempt.message if attempt is not None else None
+
     async def look_at_controls(self) -> None:
         """Look whether a running body is to stop, where no ring said so: another process may have asked."""
         attempts = [attempt for attempt in self.attempts.values() if attempt.looked]
@@ -237,6 +257,7 @@ class Executor:
         try:
             assembled = await assemble(claimed, task, self._registry, self._gathering)
             message = assembled.receive(task.name)
+            attempt.message = assembled.frozen
         except MageflowError as error:
             failed = Failed(failure=_failure(run, error), retry=False)
             return failed, assembled.frozen if assembled is not None else None

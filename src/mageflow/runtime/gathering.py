@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from mageflow.core.ids import life_of, member_id
-from mageflow.core.records import Failure, Form, RunRecord
+from mageflow.core.members import Form
+from mageflow.core.records import Failure, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Store
 

@@ -13,9 +13,8 @@ from mageflow.core.events import (
     Announce,
     AppendCallbacks,
     CloseMembers,
-    ControlReply,
     EditKwargs,
-    MembersReply,
+    KeepCallbacks,
     PutMembers,
     PutSignature,
     RemoveSignature,
@@ -23,29 +22,33 @@ from mageflow.core.events import (
     RetryRun,
     SetControl,
     SetSignatureControl,
-    SignatureReply,
     Slot,
     Start,
-    StartReply,
 )
-from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id
+from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
+from mageflow.core.members import Member, members_keys
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import (
     Control,
-    Member,
     MembersRecord,
     Origin,
     RunRecord,
     SignatureRecord,
     TaskRecord,
-    members_keys,
     task_key,
+)
+from mageflow.core.replies import (
+    ControlReply,
+    MembersReply,
+    SignatureReply,
+    StartReply,
 )
 from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.gathering import Gathering
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
@@ -171,23 +174,50 @@ class Kernel:
         return _found(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
-        """Remove a signature, and the callbacks of `slots` that no other signature names."""
+        """Remove a signature, and those callbacks of `slots` that no other signature names and no live run needs.
+
+        With a chain or swarm go its members, likewise.
+        """
         record = await self.signature(key)
         if record is None:
             return False
+        members = await self.member_signatures(record)
+        await self._remove((key,))
+        needed = False
+        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
+            keep = KeepCallbacks(run=run.key, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
+            needed = True
+        pages = () if needed or record.roster is None else members_keys(key, 0, record.roster.count)
+        for begin in range(0, len(pages), _PAGE):
+            await self._remove(pages[begin : begin + _PAGE])
         lists = {Slot.SUCCESS: record.on_success, Slot.ERROR: record.on_error, Slot.DONE: record.on_done}
         callbacks = dict.fromkeys(callback for slot in slots for callback in lists[slot] if callback != key)
-        unused: list[str] = []
-        for callback in callbacks:
-            users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
-            if all(user.key == key for user in users.records):
-                unused.append(callback)
-        gone = [key, *unused]
-        for begin in range(0, len(gone), _PAGE):  # the signature itself first: what it named is unused then
-            first, *others = gone[begin : begin + _PAGE]
-            event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
-            await self.tx.commit(SignatureReply, (first, *others), event)
+        unused = [callback for callback in callbacks if not await self._is_used(callback)]
+        for begin in range(0, len(unused), _PAGE):
+            await self._remove(unused[begin : begin + _PAGE])
+        for member in dict.fromkeys(members):
+            if not await self._is_used(member):
+                await self.remove_signature(member, slots)
         return True
+
+    async def _is_used(self, callback: str) -> bool:
+        """Whether something names it, a run that has lost its signature will call it, or a run of it is live."""
+        users = (
+            Filter(kind="signature", names=callback),
+            Filter(kind="members", names=callback),
+            Filter(kind="run", names=callback),
+            Filter(signature=callback, live=True),
+        )
+        for where in users:
+            if (await self.store.query(where, limit=1)).records:
+                return True
+        return False
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        first, *others = keys
+        event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
+        await self.tx.commit(SignatureReply, keys, event)
 
     async def put_members(self, records: Sequence[MembersRecord], active_ttl: float) -> tuple[str, ...]:
         """Keep members of a signature that is put afterwards; give the signatures among them that do not exist."""
@@ -273,18 +303,21 @@ class Kernel:
         """
         self.check_open()
         merged = merge_options(options, signature.options)
-        key = merged.idempotency_key
-        run_id = idempotent_id(signature.task, key) if key is not None else self.tx.entropy.id(RUN)
+        key, has_window = merged.idempotency_key, merged.idempotency_window is not None
+        run_id = idempotent_id(signature.task, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
+        window = window_key(signature.task, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
+            window=window,
             origin=origin,
             sent=Raw(sent) if sent is not None else None,
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),
         )
-        reply = await self.tx.commit(StartReply, (run_id, signature.key), event)
+        keys = (run_id, signature.key) if window is None else (run_id, signature.key, window)
+        reply = await self.tx.commit(StartReply, keys, event)
         if reply.run is None:
             raise _gone(signature.key)
         return reply.run
@@ -296,15 +329,8 @@ class Kernel:
 
     async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:
         """Read all runs that match, newest first."""
-        cursor: str | None = None
-        while True:
-            page = await self.store.query(where, limit=_PAGE, cursor=cursor)
-            for record in page.records:
-                if isinstance(record, RunRecord):
-                    yield record
-            cursor = page.cursor
-            if cursor is None:
-                return
+        async for run in runs_of(self.store, where):
+            yield run
 
     async def control_run(self, run_id: str, control: Control) -> RunRecord:
         """Suspend, interrupt, resume or cancel a run and what it leads to.

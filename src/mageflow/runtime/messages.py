@@ -10,8 +10,9 @@ from msgspec import Raw
 
 from mageflow.core.binding import OPEN, Base, Ended, Failed, Result, Sent, Shape
 from mageflow.core.binding import assemble as bind
-from mageflow.core.events import ClaimReply, Offer
-from mageflow.core.records import Form, Origin
+from mageflow.core.members import Form
+from mageflow.core.records import Origin
+from mageflow.core.replies import ClaimReply, Offer
 from mageflow.runtime.gathering import Gathering, failure_fields, result_of
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.shapes import MessageType

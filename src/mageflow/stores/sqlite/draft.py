@@ -12,7 +12,16 @@ from sqlite3 import Connection
 from typing import Any
 
 from mageflow.core.decision import Decide, Decision, Need
-from mageflow.core.records import Index, OutboxRow, Record, RunRecord, decode, encode, index_of, replace
+from mageflow.core.records import (
+    Index,
+    OutboxRow,
+    Record,
+    RunRecord,
+    decode,
+    encode,
+    index_of,
+    replace,
+)
 from mageflow.errors import CorruptRecordError, StoreConflictError
 from mageflow.stores.sqlite import statements
 

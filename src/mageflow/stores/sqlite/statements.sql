@@ -91,7 +91,11 @@ SELECT given, removed_given, removed_at FROM routes WHERE route = ?;
 -- name: due_again
 SELECT id, key, run, action, route, task, priority, due_at, deliveries FROM outbox
 WHERE route = ?1 AND handed = 1 AND again_at <= ?2 AND due_at <= ?2 AND (given < ?3 OR ?4 + wait <= ?2)
-ORDER BY priority DESC, due_at, id LIMIT ?5;
+    AND +priority = ?5
+ORDER BY due_at, id LIMIT ?6;
+
+-- name: may_be_given_again
+SELECT EXISTS (SELECT 1 FROM outbox WHERE route = ? AND handed = 1 AND again_at <= ?);
 
 -- name: give_rows
 UPDATE outbox SET handed = 1, given = ?, deliveries = ?, wait = ?, again_at = ? WHERE id = ?;

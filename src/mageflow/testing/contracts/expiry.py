@@ -5,8 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import Start
-from mageflow.core.records import Control, RunRecord, SignatureRecord, TaskRecord, WorkerRecord
+from mageflow.core.events import KeepCallbacks, RemoveSignature, Start
+from mageflow.core.records import (
+    Control,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    WorkerRecord,
+)
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Store
 from mageflow.testing.clock import ManualClock
@@ -190,6 +196,31 @@ class ExpiryContract:
         assert await store.purge(10) == 0
         await actor.control(run.key, Control.CANCEL)
         assert await store.purge(10) == 3
+
+    async def test_a_live_run_whose_signature_was_removed_keeps_its_callbacks(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """And what they name; removing the signature moves their expiry, so that nothing goes in between."""
+        actor = Actor(store)
+        await actor.sign("sig_c", active_ttl=60.0)
+        await actor.sign("sig_b", active_ttl=60.0, on_success=("sig_c",))
+        await actor.sign("sig_a", on_success=("sig_b",))
+        await actor.start()
+        (run,) = await actor.claimed()
+        clock.advance(DAY)
+        await actor.commit(RemoveSignature(key="sig_a", token="remove"), "sig_a")
+        assert await store.purge(10) == 0
+        await actor.commit(KeepCallbacks(run=run.key, token="keep"), run.key)
+        clock.advance(DAY)
+        assert await store.purge(10) == 0
+        await actor.end(run)
+        (callback,) = await actor.claimed()
+        assert (callback.signature, callback.cause) == ("sig_b", run.key)
+        await actor.end(callback)
+        (last,) = await actor.claimed()
+        await actor.end(last)
+        clock.advance(DAY)
+        assert await store.purge(10) == 5
 
     async def test_cycles_of_expired_signatures_go(self, store: Store) -> None:
         """Signatures that keep only each other, or themselves, are kept by nobody."""

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from mageflow.core.events import ClaimReply, Start, TakeBack, Verdict
+from mageflow.core.events import Start, TakeBack
 from mageflow.core.ids import callback_id
 from mageflow.core.records import SignatureRecord, replace
+from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.store import Filter, Store

@@ -7,9 +7,16 @@ from dataclasses import dataclass
 from typing import Any
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import ClaimReply, Verdict
 from mageflow.core.ids import callback_id, life_of, retry_id
-from mageflow.core.records import Control, Origin, OutboxRow, RunRecord, SignatureRecord, WorkerRecord
+from mageflow.core.records import (
+    Control,
+    Origin,
+    OutboxRow,
+    RunRecord,
+    SignatureRecord,
+    WorkerRecord,
+)
+from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
 from mageflow.testing.simulate.process import Process, Processes

@@ -199,6 +199,7 @@ class _World:
             purge_every=2.0,
         )
         self.knows_all[process] = len(names) == len(TASKS)
+        assert isinstance(kernel.store, FaultyStore)
         heart = VirtualHeart(kernel.store, every=settings.beat)
         worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings, heart)
         self.workers[process] = worker
