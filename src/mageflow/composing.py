@@ -130,7 +130,7 @@ async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequen
         for begin in range(0, len(members), step)
     ]
     for begin in range(0, len(pages), _RECORDS_AT_ONCE):
-        missing = await kernel.put_members(tuple(pages[begin : begin + _RECORDS_AT_ONCE]), record.active_ttl)
+        missing = await kernel.membership.put(tuple(pages[begin : begin + _RECORDS_AT_ONCE]), record.active_ttl)
         if missing:
             raise _missing_member(missing[0])
 
@@ -171,7 +171,7 @@ async def add_members(
     record: SignatureRecord | None = None
     for begin in range(0, len(members), _AT_ONCE):
         page = tuple(members[begin : begin + _AT_ONCE])
-        reply = await kernel.add_members(key, page, close_when_full=close_when_full)
+        reply = await kernel.membership.add(key, page, close_when_full=close_when_full)
         if reply.missing:
             raise _missing_member(reply.missing[0])
         if reply.signature is None:

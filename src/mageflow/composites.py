@@ -53,7 +53,7 @@ class Composite(Signature[M, R]):
         """Read the list of its members."""
         record = self._held.record
         if record.roster is not None and len(self._keys) != record.roster.count <= _MOST_LISTED:
-            self._keys = await self._held.kernel.member_signatures(record)
+            self._keys = await self._held.kernel.membership.signatures(record)
         return self
 
     async def refresh(self) -> None:
@@ -146,7 +146,7 @@ class SwarmTaskSignature(Composite[M, list[Any]]):
 
         Its callbacks fire when the last member has ended, at once if all have.
         """
-        self._held.record = await self._held.kernel.close_members(self.key)
+        self._held.record = await self._held.kernel.membership.close(self.key)
 
     # Running
 
@@ -168,7 +168,7 @@ class SwarmTaskSignature(Composite[M, list[Any]]):
     async def resume(self, *, max_concurrency: int | None = None) -> None:
         """Let its runs go on, with another window if one is given."""
         if max_concurrency is not None:
-            self._held.record = await self._held.kernel.resize(
+            self._held.record = await self._held.kernel.membership.resize(
                 self.key, SwarmConfig(max_concurrency=max_concurrency).max_concurrency
             )
         await super().resume()

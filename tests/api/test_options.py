@@ -389,5 +389,5 @@ async def test_options_of_a_run_must_be_run_options(mage: Mageflow, sign: Sign) 
     async def noop() -> None: ...
 
     signature: Any = await sign(noop)
-    with pytest.raises(OptionError, match=r"RunOptions\(delay=5\)"):
+    with pytest.raises(OptionError, match=r"RunOptions\(retries=3\)"):
         await signature.start(options={"delay": 5})

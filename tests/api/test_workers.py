@@ -251,7 +251,7 @@ async def test_a_run_whose_task_stays_unknown_fails_and_its_error_callbacks_fire
         with pytest.raises(RunFailedError, match="no worker knew the task 'never-there'"):
             await handle.result()
         await handle.settled()
-    assert told == [{"y": 2}]
+    assert told == [{"y": 2, "x": 1}]
 
 
 async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Sign) -> None:

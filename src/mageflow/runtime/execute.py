@@ -9,7 +9,6 @@ import traceback
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from enum import Enum
 from inspect import isawaitable
 from typing import Any
 
@@ -23,16 +22,15 @@ from mageflow.core.events import (
     Succeeded,
 )
 from mageflow.core.records import (
-    Control,
     Failure,
     Record,
     RunRecord,
     replace,
 )
 from mageflow.core.replies import ClaimReply, EndReply
-from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
-from mageflow.runtime.context import CurrentRun, current_client, running
+from mageflow.runtime.attempts import Attempt, StopReason
+from mageflow.runtime.context import current_client, running
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
@@ -40,7 +38,7 @@ from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.shapes import dump_result
 from mageflow.runtime.transact import Transactor
 
-__all__ = ["Attempt", "Executor", "StopReason"]
+__all__ = ["Executor"]
 
 logger = logging.getLogger("mageflow.runtime")
 
@@ -54,60 +52,6 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _LOOK_PAUSE = 0.02
 """Seconds between two looks at controls: the runs above a body may change with each end of its siblings."""
-
-
-class StopReason(Enum):
-    """Why a body is asked to stop before it has ended."""
-
-    CONTROL = "an interrupt or a cancel"
-    TIMEOUT = "its execution_timeout"
-    LEAVING = "its worker leaves"
-    LOST = "the run was taken back from this worker"
-
-
-class Attempt:
-    """One attempt at a run, while its body executes in this process."""
-
-    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread")
-
-    def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
-        self.run = run
-        self.reach = (run.key, *run.lineage)
-        """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
-        self.task = task
-        self.current = CurrentRun(run, swarm=swarm)
-        self.message: Raw | None = None
-        """What the body received, once it was assembled."""
-        self.reason: StopReason | None = None
-        self.stoppable = False
-        """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
-        self.looked = False
-        """Whether the body has been running since the last look at its run's controls."""
-        self.thread: asyncio.Future[Any] | None = None
-        """The sync body, while it runs in a thread."""
-
-    def ring(self, record: Record | None) -> None:
-        """Something about the run or its lineage changed."""
-        if not isinstance(record, RunRecord):
-            return
-        if record.key == self.run.key:
-            self.reach = (record.key, *record.lineage)
-            ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
-            if ended or record.attempt > self.run.attempt:
-                self.stop(StopReason.LOST)
-        if record.control in (Control.INTERRUPT, Control.CANCEL):
-            self.stop(StopReason.CONTROL)
-
-    def stop(self, reason: StopReason) -> None:
-        """Ask the body to stop; the first reason stands."""
-        if self.reason is not None:
-            return
-        self.reason = reason
-        self.current.stop()
-        if self.stoppable:
-            self.task.cancel()
-        elif self.thread is not None and reason is not StopReason.CONTROL:
-            self.thread.cancel()
 
 
 class Executor:

@@ -9,16 +9,12 @@ from msgspec import Raw
 
 from mageflow.config import MageflowConfig
 from mageflow.core.events import (
-    AddMembers,
     Announce,
     AppendCallbacks,
-    CloseMembers,
     EditKwargs,
     KeepCallbacks,
-    PutMembers,
     PutSignature,
     RemoveSignature,
-    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -26,11 +22,10 @@ from mageflow.core.events import (
     Start,
 )
 from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
-from mageflow.core.members import Member, members_keys
+from mageflow.core.members import members_keys
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import (
     Control,
-    MembersRecord,
     Origin,
     RunRecord,
     SignatureRecord,
@@ -39,16 +34,17 @@ from mageflow.core.records import (
 )
 from mageflow.core.replies import (
     ControlReply,
-    MembersReply,
     SignatureReply,
     StartReply,
 )
-from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
+from mageflow.errors import ClosedError, RunNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.listing import runs_of
+from mageflow.runtime.membership import Membership
+from mageflow.runtime.refusals import found_in, signature_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
@@ -79,6 +75,7 @@ class Kernel:
         self.tx = Transactor(store, entropy)
         self.waiting = Waiting(store)
         self.gathering = Gathering(store)
+        self.membership = Membership(self.tx, registry)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -136,7 +133,7 @@ class Kernel:
         named = (*record.on_success, *record.on_error, *record.on_done)
         event = PutSignature(record=record, token=self.tx.token())
         reply = await self.tx.commit(SignatureReply, (record.key, *named), event)
-        return _found(reply, record.key, record.task)
+        return found_in(reply, record.key, record.task)
 
     async def signature(self, key: str) -> SignatureRecord | None:
         """Read a signature."""
@@ -151,7 +148,7 @@ class Kernel:
         """
         record = await self.signature(key)
         if record is None:
-            raise _gone(key)
+            raise signature_gone(key)
         return record
 
     async def signatures(self, keys: Sequence[str]) -> dict[str, SignatureRecord]:
@@ -166,12 +163,12 @@ class Kernel:
     ) -> SignatureRecord:
         """Change bound kwargs (plain JSON values), key by key."""
         event = EditKwargs(key=key, put=put or {}, drop=tuple(drop), clear=clear, token=self.tx.token())
-        return _found(await self.tx.commit(SignatureReply, (key,), event), key)
+        return found_in(await self.tx.commit(SignatureReply, (key,), event), key)
 
     async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
         """Add callbacks to one of a signature's lists."""
         event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.tx.token())
-        return _found(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
+        return found_in(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
         """Remove a signature, and those callbacks of `slots` that no other signature names and no live run needs.
@@ -181,7 +178,7 @@ class Kernel:
         record = await self.signature(key)
         if record is None:
             return False
-        members = await self.member_signatures(record)
+        members = await self.membership.signatures(record)
         await self._remove((key,))
         needed = False
         async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
@@ -219,51 +216,6 @@ class Kernel:
         event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
         await self.tx.commit(SignatureReply, keys, event)
 
-    async def put_members(self, records: Sequence[MembersRecord], active_ttl: float) -> tuple[str, ...]:
-        """Keep members of a signature that is put afterwards; give the signatures among them that do not exist."""
-        named = dict.fromkeys(member.signature for record in records for member in record.members)
-        event = PutMembers(records=tuple(records), active_ttl=active_ttl, token=self.tx.token())
-        reply = await self.tx.commit(MembersReply, (*named, *(record.key for record in records)), event)
-        return reply.missing
-
-    async def add_members(self, key: str, members: Sequence[Member], *, close_when_full: bool) -> MembersReply:
-        """Add members to a swarm; the reply says why not, where they were not added."""
-        event = AddMembers(
-            key=key,
-            members=tuple(members),
-            close_when_full=close_when_full,
-            defaults=self.registry.defaults(),
-            token=self.tx.token(),
-        )
-        return await self.tx.commit(MembersReply, (key, *(member.signature for member in members)), event)
-
-    async def close_members(self, key: str) -> SignatureRecord:
-        """Let no member be added to a swarm any more."""
-        event = CloseMembers(key=key, defaults=self.registry.defaults(), token=self.tx.token())
-        return _found(await self.tx.commit(SignatureReply, (key,), event), key)
-
-    async def resize(self, key: str, window: int) -> SignatureRecord:
-        """Change the window of a swarm, and of its live runs."""
-        event = Resize(key=key, window=window, token=self.tx.token())
-        record = _found(await self.tx.commit(SignatureReply, (key,), event), key)
-        async for run in self.runs(Filter(signature=key, live=True)):
-            resized = Resize(key=run.key, window=window, defaults=self.registry.defaults(), token=self.tx.token())
-            await self.tx.commit(SignatureReply, (run.key,), resized)
-        return record
-
-    async def member_signatures(self, record: SignatureRecord) -> list[str]:
-        """Give the keys of the signatures of the members of a chain or swarm, in member order."""
-        count = record.roster.count if record.roster is not None else 0
-        pages = members_keys(record.key, 0, count)
-        keys: list[str] = []
-        for begin in range(0, len(pages), _PAGE):
-            found = await self.store.load(pages[begin : begin + _PAGE])
-            for page in pages[begin : begin + _PAGE]:
-                members = found[page]
-                if isinstance(members, MembersRecord):
-                    keys.extend(member.signature for member in members.members)
-        return keys
-
     async def latest_run(self, key: str) -> RunRecord | None:
         """Give the run of a signature that was started last."""
         for live in (True, None):  # the store looks live ones up, and has to search for others
@@ -281,7 +233,7 @@ class Kernel:
             event = SetSignatureControl(key=key, control=control, token=self.tx.token())
             record = (await self.tx.commit(SignatureReply, (key,), event)).signature
         if record is None:
-            raise _gone(key)
+            raise signature_gone(key)
         async for run in self.runs(Filter(signature=key, live=True)):
             await self.control_run(run.key, control)
         return record
@@ -319,7 +271,7 @@ class Kernel:
         keys = (run_id, signature.key) if window is None else (run_id, signature.key, window)
         reply = await self.tx.commit(StartReply, keys, event)
         if reply.run is None:
-            raise _gone(signature.key)
+            raise signature_gone(signature.key)
         return reply.run
 
     async def run(self, run_id: str) -> RunRecord | None:
@@ -351,26 +303,6 @@ class Kernel:
         new = retry_id(run_id)
         event = RetryRun(run=run_id, new=new, token=self.tx.token())
         return (await self.tx.commit(StartReply, (run_id, new), event)).run
-
-
-def _found(reply: SignatureReply, key: str, task: str = "") -> SignatureRecord:
-    if reply.missing:
-        missing = ", ".join(reply.missing)
-        raise SignatureNotFoundError(
-            f"the callback {missing} of {repr(task) if task else key} does not exist: it was removed or has expired; "
-            "sign it again and give the new signature",
-            key=reply.missing[0],
-        )
-    if reply.signature is None:
-        raise _gone(key)
-    return reply.signature
-
-
-def _gone(key: str) -> SignatureNotFoundError:
-    return SignatureNotFoundError(
-        f"the signature {key} does not exist: it was removed, or has expired after its active_ttl; sign it again",
-        key=key,
-    )
 
 
 def _no_run(run_id: str) -> RunNotFoundError:

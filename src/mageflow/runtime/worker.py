@@ -17,7 +17,8 @@ from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Delivered, Engine, Pull, Reported
-from mageflow.runtime.execute import Executor, StopReason
+from mageflow.runtime.attempts import StopReason
+from mageflow.runtime.execute import Executor
 from mageflow.runtime.heart import Heart
 from mageflow.runtime.holding import Holding, hand_back
 from mageflow.runtime.process import this_machine
