@@ -35,8 +35,8 @@ def offer_of(work: Work, run: RunRecord) -> Offer | Failure:
     around: Layers = ()
     if parent is not None:
         above = work.signature(parent.signature)
-        around = (above.kwargs,) if above is not None and above.kwargs else ()
-    bound: Layers = (signature.kwargs,) if signature.kwargs else ()
+        around = tuple(bound for bound in (above.kwargs if above is not None else {}, parent.kwargs) if bound)
+    bound: Layers = tuple(bound for bound in (signature.kwargs, run.kwargs) if bound)
     layers: Layers = (*bound, *own, *around)
     if run.origin is not Origin.PARENT:
         return _begun(work, run, layers)

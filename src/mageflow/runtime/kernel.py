@@ -247,6 +247,7 @@ class Kernel:
         sent: bytes | None,
         options: Options,
         origin: Origin = Origin.MESSAGE,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Start a signature; with an idempotency key, give the run that exists already.
 
@@ -264,6 +265,7 @@ class Kernel:
             window=window,
             origin=origin,
             sent=Raw(sent) if sent is not None else None,
+            kwargs=kwargs or {},
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),
