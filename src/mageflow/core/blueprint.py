@@ -107,7 +107,8 @@ def keep_callbacks(work: Work, event: KeepCallbacks) -> ControlReply:
     if run is None or not index_of(run).live or run.keeps:
         return ControlReply(run=run)
     members = members_keys(run.signature, 0, run.tally.total) if run.tally is not None else ()
-    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members))))
+    keeps = tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members)))
+    keeping = replace(run, keeps=keeps, kwargs={**event.kwargs, **run.kwargs} if run.tally is not None else run.kwargs)
     if keeping != run:
         work.put(keeping)
     return ControlReply(run=keeping)

@@ -256,6 +256,8 @@ class KeepCallbacks(Struct, frozen=True, kw_only=True):
     """The signature of a live run was removed: the run itself keeps what its end will need. Loads it."""
 
     run: str
+    kwargs: Mapping[str, Any] = {}
+    """What the signature bound."""
     token: str
 
 

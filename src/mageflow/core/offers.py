@@ -28,7 +28,7 @@ def offer_of(work: Work, run: RunRecord) -> Offer | Failure:
     """Give what the message of `run` is assembled from, or why it cannot be."""
     work.need([key for key in (run.signature, run.parent, run.source or _cause_of(run)) if key is not None])
     signature = work.signature(run.signature)
-    if signature is None:
+    if signature is None and run.form is Form.TASK:  # a chain or swarm that has begun keeps by itself what it binds
         return removed(run.signature)
     parent = work.run(run.parent) if run.parent is not None else None
     own = (run.sent,) if run.parent is not None and run.sent is not None else ()
@@ -36,7 +36,7 @@ def offer_of(work: Work, run: RunRecord) -> Offer | Failure:
     if parent is not None:
         above = work.signature(parent.signature)
         around = tuple(bound for bound in (above.kwargs if above is not None else {}, parent.kwargs) if bound)
-    bound: Layers = tuple(bound for bound in (signature.kwargs, run.kwargs) if bound)
+    bound: Layers = tuple(bound for bound in (signature.kwargs if signature is not None else {}, run.kwargs) if bound)
     layers: Layers = (*bound, *own, *around)
     if run.origin is not Origin.PARENT:
         return _begun(work, run, layers)
