@@ -32,7 +32,8 @@ def measure(count: int, *, what: str) -> dict[str, float]:
             made, and cancelled when half of that is done).
     """
     command = [sys.executable, "-m", "benchmarks.swarms", str(count), what]
-    return json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    figures: dict[str, float] = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+    return figures
 
 
 class _Commits:
@@ -87,11 +88,12 @@ async def _cancelled(mage: Mageflow, handle: RunHandle[Any], count: int, commits
     """Make members until half of them are there, with a worker that does not know their task; then cancel all."""
     begun = time.perf_counter()
     async with Mageflow(store=mage.store) as other, other.worker(drain=False):
-        while (
-            progress := (await handle.info()).progress
-        ) is not None and progress.total - progress.waiting < count / 2:
-            await asyncio.sleep(0.01)
-        opened = progress.total - progress.waiting if progress is not None else count
+        opened = 0
+        async for seen in handle.events():
+            progress = seen.progress
+            opened = progress.total - progress.waiting if progress is not None else count
+            if opened >= count / 2:
+                break
         rate = opened / (time.perf_counter() - begun)
         commits.times.clear()
         begun = time.perf_counter()
