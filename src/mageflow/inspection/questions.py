@@ -10,13 +10,13 @@ from time import perf_counter
 from mageflow.core.ids import made_at
 from mageflow.core.records import RunRecord, WorkerRecord
 from mageflow.core.status import RunStatus
-from mageflow.explaining import explain
+from mageflow.inspection.explaining import explain
+from mageflow.inspection.sight import Sight
 from mageflow.models.explanation import Explanation
 from mageflow.models.worker import Overview, WorkerInfo
 from mageflow.ports.store import Filter
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.process import is_gone
-from mageflow.sight import Sight
 
 __all__ = ["Inspection"]
 
