@@ -40,6 +40,7 @@ def test_version() -> None:
 COMMANDS = [
     "cancel",
     "demo",
+    "dev",
     "doctor",
     "explain",
     "interrupt",
@@ -50,6 +51,7 @@ COMMANDS = [
     "run",
     "show",
     "suspend",
+    "worker",
 ]
 
 
@@ -73,8 +75,23 @@ def test_each_command_has_help_with_examples(command: str) -> None:
         (["run"], "TASK"),
         (["run", "t", "--priority", "4"], "priority"),
         (["run", "t", "--delay", "soon"], "delay"),
+        (["worker", "a:b", "--processes", "0"], "processes"),
+        (["dev", "a:b", "--concurrency", "many"], "concurrency"),
     ],
-    ids=["command", "option", "status", "limit", "no id", "no folder", "no ids", "no task", "priority", "delay"],
+    ids=[
+        "command",
+        "option",
+        "status",
+        "limit",
+        "no id",
+        "no folder",
+        "no ids",
+        "no task",
+        "priority",
+        "delay",
+        "processes",
+        "concurrency",
+    ],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str], words: str) -> None:
     done = mageflow(*arguments)

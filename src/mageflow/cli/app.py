@@ -17,7 +17,7 @@ from mageflow.cli.purging import purge
 from mageflow.cli.showing import show
 from mageflow.cli.starting import run_task
 from mageflow.cli.steering import cancel, interrupt, resume, retry, suspend
-from mageflow.cli.worker import worker
+from mageflow.cli.worker import dev, worker
 from mageflow.errors import MageflowError
 
 __all__ = ["app", "run"]
@@ -92,6 +92,7 @@ app.command(short_help="Run a real job: parse Python files.")(demo)
 app.command(short_help="List the newest runs.")(ls)
 app.command(short_help="Show one run, whole.")(show)
 app.command(short_help="Execute an app's runs.")(worker)
+app.command(short_help="A worker while you write the app.")(dev)
 app.command(short_help="Say why a run is where it is.")(explain)
 app.command("run", short_help="Start a task by its name.")(run_task)
 app.command(short_help="Cancel runs and what they lead to.")(cancel)
