@@ -61,7 +61,8 @@ class _Plan:
         limits = ["--concurrency", str(self.concurrency), "--grace", repr(self.grace)]
         found = ["--folder", str(self.app.folder), "--source", self.app.source, "--logs", self.logs.value]
         # Unbuffered: what a body prints is read as it comes, through a pipe too, and in the order of the logs.
-        return [sys.executable, "-u", "-m", "mageflow.serving", self.app.reference, *limits, *found, *named]
+        # Nor is anything imported from the folder before the app is: a file of its may be called like a module.
+        return [sys.executable, "-P", "-u", "-m", "mageflow.serving", self.app.reference, *limits, *found, *named]
 
 
 def serve(
