@@ -20,6 +20,9 @@ def test_help_says_what_it_is_and_shows_the_commands_at_work() -> None:
         "mageflow demo",
         "mageflow ls --status failed",
         "mageflow show",
+        "mageflow dev",
+        "[tool.mageflow]",
+        "MAGEFLOW_APP",
         "--store",
         "Exit codes",
     ):

@@ -124,6 +124,7 @@ class _Demo:
             try:
                 await self._have_it_done(mage, first, processes)
             except asyncio.CancelledError:
+                self._seen = await self._progress.look(mage)  # what ran has ended since
                 note(f"{self._seen.files:,} of {self._files:,} files are done; the same command goes on from there")
                 raise
             recorded = await self._progress.recorded(mage)
