@@ -6,6 +6,7 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from pydantic import BaseModel
 
 import mageflow.logs
 from mageflow import ConfigurationError, Mageflow, MageflowConfig, current_run
-from mageflow.logs import JsonFormatter, RunContextFilter, configure
+from mageflow.logs import JsonFormatter, RunContextFilter, TextFormatter, configure, for_stream
 from mageflow.runtime.quotes import without_quotes
 from tests.api.conftest import Sign, until_status, work
 
@@ -229,3 +230,26 @@ def test_configure_again_replaces_what_it_did_and_leaves_the_rest(clean_root: lo
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'WARNING'"):
         mageflow.logs.configure("WARNIN")
+
+
+def test_on_a_terminal_levels_are_coloured_and_the_record_stays_as_it_is() -> None:
+    record = logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "name": "shop", "msg": "no"})
+    record.run_id, record.task_name, record.attempt = "run_1", "pack", 2
+    plain, coloured = TextFormatter().format(record), TextFormatter(color=True).format(record)
+    assert plain.endswith(" ERROR   shop: no  [pack run_1, attempt 2]")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert "\x1b[31mERROR  \x1b[0m" in coloured
+    assert record.levelname == "ERROR"
+
+
+def test_colour_is_for_terminals_and_not_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    record = logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO", "name": "shop", "msg": "yes"})
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b" in for_stream(Terminal()).format(record)
+    assert "\x1b" not in for_stream(io.StringIO()).format(record)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in for_stream(Terminal()).format(record)
