@@ -281,7 +281,8 @@ class Auditor:
         if run.origin is Origin.RESULT:
             fits = message.get("results") == _plain(cause.result)
         elif run.origin is Origin.FAILURE:
-            was, changed = _plain(cause.message), {"failure", *bound}
+            was: Any = _plain(cause.message)
+            changed = {"failure", *bound}
             if was is None:  # it never received any: what was sent to it, and bound to it by then
                 was = _plain(cause.sent) if cause.origin is Origin.MESSAGE and cause.sent is not None else {}
                 changed |= self.ledger.bound_to.get(cause.key, set())
