@@ -358,6 +358,18 @@ async def test_a_tree_that_runs_when_its_signature_is_removed_ends_with_all_it_n
     assert log == [("after", ["a", "bound to all"])]
 
 
+async def test_an_open_swarm_that_is_removed_ends_with_the_members_it_has(
+    mage: Mageflow, face: Face, log: Log, gates: Gates
+) -> None:
+    swarm = await face.swarm()
+    handle = await swarm.aio_run_in_swarm("gated", {"name": "only"})
+    async with mage.worker():
+        await gates.until("only")
+        await swarm.remove()
+        await gates.open()
+        assert await handle.result(timeout=20) == ["only"]
+
+
 # Trying again
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mageflow.core.composite import shut
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
@@ -94,6 +95,8 @@ def remove(work: Work, event: RemoveSignature) -> SignatureReply:
         spared = work.signature(key)
         if spared is not None and key != event.key and key not in event.callbacks:
             work.touch(spared, work.now)
+    if record is not None:
+        shut(work, record)  # nobody could close it any more, and its runs would never end
     for key in (event.key, *event.callbacks):
         found = work.get(key)
         if isinstance(found, SignatureRecord | MembersRecord):
