@@ -14,10 +14,10 @@ from tests.redis.servers import MISSING, Server, programs
 PROGRAMS = programs()
 
 
-@pytest.fixture(scope="session", params=list(PROGRAMS) or [None], ids=str)
+@pytest.fixture(scope="session", params=[*PROGRAMS] or ["none"])
 def any_server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """Each server that is here, one after another, for the whole run."""
-    if request.param is None:
+    if not PROGRAMS:
         if os.environ.get("CI"):
             pytest.fail(MISSING)
         pytest.skip(MISSING)

@@ -9,8 +9,11 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from typing import Any
 
 import redis
+from redis.backoff import NoBackoff
+from redis.retry import Retry
 
 __all__ = ["MISSING", "Server", "programs"]
 
@@ -102,11 +105,11 @@ class Server:
                 return True
         return False
 
-    def command(self, *words: str | int) -> object:
+    def command(self, *words: str | int) -> Any:
         """Execute one command."""
-        client = redis.Redis(port=self.port, socket_timeout=_PATIENCE, retry=None)
+        client: Any = redis.Redis(port=self.port, socket_timeout=_PATIENCE, retry=Retry(NoBackoff(), 0))
         try:
-            return client.execute_command(*words)  # type: ignore[no-untyped-call]
+            return client.execute_command(*words)
         finally:
             client.close()
 

@@ -22,9 +22,7 @@ EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "30"))
 class RedisLikeMemory(SqliteLikeMemory):
     """Two handles on one server, and the model."""
 
-    def __init__(self, server: Server) -> None:
-        self.server = server
-        super().__init__()
+    server: Server
 
     def open_handles(self) -> list[Store]:
         self.server.command("FLUSHALL")
@@ -42,4 +40,8 @@ def test_redis_like_memory(redis_server: Server) -> None:
         deadline=None,
         suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
     )
-    run_state_machine_as_test(lambda: RedisLikeMemory(redis_server), settings=machine)
+
+    class Machine(RedisLikeMemory):
+        server = redis_server
+
+    run_state_machine_as_test(Machine, settings=machine)

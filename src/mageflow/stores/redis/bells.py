@@ -144,5 +144,3 @@ class Bell:
             name if kind == "k" else nothing, name if kind == "t" else nothing, name if kind == "r" else nothing, rings
         )
         ring_out(rings)
-
-

@@ -94,7 +94,9 @@ class Claim:
         self.plan = Commit(rows=[replace(self._row, due_at=now + _OUT_OF_THE_WAY)], instead_of=self._serial)
         if self._row.key not in blamed:
             blamed.add(self._row.key)
-            logger.error("%s: the claim of %s failed and is put off for an hour", location, self._row.run, exc_info=error)
+            logger.error(
+                "%s: the claim of %s failed and is put off for an hour", location, self._row.run, exc_info=error
+            )
 
     def heard(self, is_done: bool) -> bool:
         """Take note of what came of the commit; say whether there is a decision that stands."""

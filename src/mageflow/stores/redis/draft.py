@@ -40,7 +40,7 @@ class Outcome:
         self.changed = changed
         self.routes = {row.route for row in decision.rows}
         self.is_sure = is_sure
-        """Whether it does nothing, and all that it was decided on was read at one moment: there is nothing to commit."""
+        """Whether there is nothing to commit: it does nothing, and what it was decided on was read at one moment."""
 
 
 class Draft:
@@ -172,4 +172,3 @@ def _notices(changed: Mapping[str, Record | None], decision: Decision) -> list[s
     notices.extend(f"t{root}" for root in sorted(roots))
     notices.extend(f"r{route}" for route in sorted({row.route for row in decision.rows}))
     return notices
-

@@ -7,7 +7,7 @@ from redis import exceptions as redis
 
 from mageflow.errors import MageflowError, StoreError, StoreUnavailableError
 
-__all__ = ["LOST", "code_of", "is_refusal", "translated"]
+__all__ = ["LOST", "code_of", "translated"]
 
 LOST = (redis.ConnectionError, redis.TimeoutError, OSError)
 """A connection that could not be made, or broke: what was sent may have been done."""
@@ -28,21 +28,25 @@ _CODES: tuple[tuple[type[Exception], str], ...] = (
 )
 """Codes for which the driver has a class, which it takes off the text."""
 
+_CLUSTER = (
+    "the server is a node of a Redis Cluster, which mageflow does not use; give a server of its own, or one with "
+    "replicas and Sentinel"
+)
+_WHO = "the server refused the user or the password; give the right ones in the URL or the client"
 _FINAL = {
-    "OOM": "the server has no memory left (maxmemory), and nothing was committed; raise maxmemory, or remove what is not "
-    "needed: mageflow purge",
+    "OOM": "the server has no memory left (maxmemory), and nothing was committed; raise maxmemory, or remove what has "
+    "expired: mageflow purge",
     "READONLY": "the server is a read-only replica, and nothing was committed; connect to the primary, or by Sentinel, "
     "which finds it",
     "MISCONF": "the server cannot save to its disk and refuses writes, and nothing was committed; look at its disk and "
     "its log",
-    "NOAUTH": "the server refused the user or the password; give the right ones in the URL or the client",
-    "NOPERM": "the server's rules (ACL) forbid this user a command; it needs the keys and channels of the namespace, and "
-    "the commands of @read, @write, @scripting, @pubsub, INFO and TIME",
-    "MOVED": "the server is a node of a Redis Cluster, which mageflow does not use; give a server of its own, or one "
-    "with replicas and Sentinel",
-    "WRONGTYPE": "another program keeps something else under the names of this namespace; give mageflow another namespace",
+    "NOAUTH": _WHO,
+    "WRONGPASS": _WHO,
+    "NOPERM": "the server's rules (ACL) forbid this user a command; it needs the keys and channels of the namespace, "
+    "and the commands of @read, @write, @scripting, @pubsub and @connection, INFO and TIME",
+    "WRONGTYPE": "another program keeps something else under the names of this namespace; give another namespace",
+    **dict.fromkeys(("MOVED", "ASK", "CLUSTERDOWN", "CROSSSLOT"), _CLUSTER),
 }
-_FINAL |= {"WRONGPASS": _FINAL["NOAUTH"]} | dict.fromkeys(("ASK", "CLUSTERDOWN", "CROSSSLOT"), _FINAL["MOVED"])
 
 _PASSING = {
     "LOADING": "the server is loading its data",
@@ -65,11 +69,6 @@ def code_of(error: BaseException) -> str:
     return ""
 
 
-def is_refusal(error: BaseException) -> bool:
-    """Whether waiting helps nothing."""
-    return code_of(error) in _FINAL
-
-
 def translated(error: BaseException, location: str) -> Exception:
     """Give the exception that a caller is to see instead of one of the driver's."""
     if isinstance(error, MageflowError):
@@ -81,8 +80,8 @@ def translated(error: BaseException, location: str) -> Exception:
         return StoreUnavailableError(f"{location}: {_PASSING[code]}; nothing was committed, try again")
     if isinstance(error, LOST):
         return StoreUnavailableError(
-            f"{location}: the server cannot be reached, or the connection broke ({type(error).__name__}: {error}); look "
-            "whether it runs, and at the network between"
+            f"{location}: the server cannot be reached, or the connection broke ({type(error).__name__}: {error}); "
+            "look whether it runs, and at the network between"
         )
     if isinstance(error, redis.RedisError):
         return StoreError(f"{location}: Redis refused ({type(error).__name__}: {error})")

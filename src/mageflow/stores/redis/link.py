@@ -12,7 +12,7 @@ from redis.exceptions import NoScriptError, ResponseError
 
 from mageflow.errors import StoreError, StoreUnavailableError
 from mageflow.ports.clock import SystemEntropy
-from mageflow.stores.redis.faults import LOST, is_refusal, translated
+from mageflow.stores.redis.faults import LOST, translated
 from mageflow.stores.redis.scripts import Command, script_loads
 from mageflow.stores.redis.settings import Settings
 
@@ -208,11 +208,13 @@ class Line:
 
     async def _alone(self, question: _Question) -> None:
         try:
-            for _ in range(_RELOADS):
+            reloads = 0
+            while True:
                 answers = await self._link.send(question.commands)
                 errors = [answer for answer in answers if isinstance(answer, ResponseError)]
-                if not any(isinstance(error, NoScriptError) for error in errors):
+                if reloads >= _RELOADS or not any(isinstance(error, NoScriptError) for error in errors):
                     break
+                reloads += 1
                 await self._link.reload()  # it was not run, so it may be sent again
             if errors:
                 raise translated(errors[0], self._link.location) from errors[0]

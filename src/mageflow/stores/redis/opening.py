@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 
-
 from mageflow.errors import StoreError, StoreVersionError
 from mageflow.stores.redis.faults import code_of
 from mageflow.stores.redis.layout import MARGIN
@@ -45,8 +44,8 @@ async def look_over(line: Line, location: str, space: str) -> int:
     (kept,) = await line.ask(("GET", f"{space}format".encode()))
     if kept is not None and int(kept) > FORMAT:
         raise StoreVersionError(
-            f"{location}: a newer release of mageflow keeps its records here (format {int(kept)}; this release knows up "
-            f"to {FORMAT}); upgrade mageflow here, or give another namespace"
+            f"{location}: a newer release of mageflow keeps its records here (format {int(kept)}; this release knows "
+            f"up to {FORMAT}); upgrade mageflow here, or give another namespace"
         )
     return await _largest(line) - MARGIN
 
@@ -77,5 +76,3 @@ async def _largest(line: Line) -> int:
     except StoreError:  # a managed server hides its settings
         return _LARGEST
     return int(answer[1]) if answer else _LARGEST
-
-

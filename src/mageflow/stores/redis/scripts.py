@@ -217,7 +217,14 @@ class Found(msgspec.Struct, frozen=True):
 def find(space: str, where: Conditions, after: tuple[str, float] | None, limit: int | None, budget: int) -> Command:
     """List records, or count them where there is no limit; looks at `budget` of each set at most."""
     return _call(
-        "find", space, where.groups, where.ranges, where.everything, after or False, -1 if limit is None else limit, budget
+        "find",
+        space,
+        where.groups,
+        where.ranges,
+        where.everything,
+        after or False,
+        -1 if limit is None else limit,
+        budget,
     )
 
 

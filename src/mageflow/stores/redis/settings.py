@@ -11,14 +11,11 @@ from urllib.parse import parse_qsl, quote, urlencode, urlsplit, urlunsplit
 
 import redis
 import redis.asyncio
-import redis.asyncio.cluster
-import redis.asyncio.connection
-import redis.asyncio.retry
-import redis.asyncio.sentinel
-import redis.backoff
-import redis.cluster
-import redis.connection
-import redis.sentinel
+from redis import backoff, cluster, connection, sentinel
+from redis.asyncio import cluster as aio_cluster
+from redis.asyncio import connection as aio_connection
+from redis.asyncio import retry as aio_retry
+from redis.asyncio import sentinel as aio_sentinel
 
 from mageflow.errors import ConfigurationError
 
@@ -50,12 +47,13 @@ _OURS = frozenset(
 
 _driver: Any = redis
 _aio: Any = redis.asyncio
+_aio_sentinel: Any = aio_sentinel
 _CLASSES: dict[Any, Any] = {
-    _driver.connection.Connection: _aio.connection.Connection,
-    _driver.connection.SSLConnection: _aio.connection.SSLConnection,
-    _driver.connection.UnixDomainSocketConnection: _aio.connection.UnixDomainSocketConnection,
-    _driver.sentinel.SentinelManagedConnection: _aio.sentinel.SentinelManagedConnection,
-    _driver.sentinel.SentinelManagedSSLConnection: _aio.sentinel.SentinelManagedSSLConnection,
+    connection.Connection: aio_connection.Connection,
+    connection.SSLConnection: aio_connection.SSLConnection,
+    connection.UnixDomainSocketConnection: aio_connection.UnixDomainSocketConnection,
+    sentinel.SentinelManagedConnection: _aio_sentinel.SentinelManagedConnection,
+    sentinel.SentinelManagedSSLConnection: _aio_sentinel.SentinelManagedSSLConnection,
 }
 """The blocking connections, and what asyncio has in their place."""
 
@@ -92,7 +90,7 @@ class Settings:
             return f"redis+sentinel://{self._sentinel[0]}{database}"
         if "path" in self._options:
             return f"unix://{self._options['path']}?db={database[1:]}"
-        tls = issubclass(self._class, _aio.connection.SSLConnection)
+        tls = issubclass(self._class, aio_connection.SSLConnection)
         host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
         return f"redis{'s' if tls else ''}://{host}:{port}{database}"
 
@@ -102,13 +100,13 @@ class Settings:
             **self._options,
             "protocol": 2,
             "decode_responses": False,
-            "retry": _aio.retry.Retry(_driver.backoff.NoBackoff(), 0),
+            "retry": aio_retry.Retry(backoff.NoBackoff(), 0),
         }
         if self._sentinel is None:
             return _aio.ConnectionPool(connection_class=self._class, **options)
         service, manager = self._sentinel
-        sentinel = _aio.sentinel.Sentinel(**manager)
-        return _aio.sentinel.SentinelConnectionPool(service, sentinel, connection_class=self._class, **options)
+        finder = _aio_sentinel.Sentinel(**manager)
+        return _aio_sentinel.SentinelConnectionPool(service, finder, connection_class=self._class, **options)
 
 
 def split_namespace(url: str) -> tuple[str, str]:
@@ -128,10 +126,10 @@ def settings_of(given: object) -> Settings:
     """
     if isinstance(given, str):
         return _of_url(given)
-    if isinstance(given, _aio.cluster.RedisCluster | _driver.cluster.RedisCluster):
+    if isinstance(given, aio_cluster.RedisCluster | cluster.RedisCluster):
         raise ConfigurationError(
-            "a Redis Cluster cannot be the store: everything of a namespace is committed on one server. Give the URL or "
-            "the client of a server of its own, with replicas and Sentinel where it must survive a machine"
+            "a Redis Cluster cannot be the store: everything of a namespace is committed on one server. Give the URL "
+            "or the client of a server of its own, with replicas and Sentinel where it must survive a machine"
         )
     if isinstance(given, _aio.Redis):
         return _of_pool(cast("Any", given).connection_pool, blocking=False)
@@ -156,12 +154,13 @@ def _of_url(url: str) -> Settings:
 
 def _of_pool(pool: Any, *, blocking: bool) -> Settings:
     part = _driver if blocking else _aio
+    found_by_sentinel: Any = sentinel.SentinelConnectionPool if blocking else _aio_sentinel.SentinelConnectionPool
     options = dict(pool.connection_kwargs)
     connection_class = pool.connection_class
     if blocking:
         if connection_class not in _CLASSES:
             raise ConfigurationError(
-                f"the client's connections are {connection_class.__name__}, of which there is no asyncio form; {_INSTEAD}"
+                f"the client's connections are {connection_class.__name__}, which asyncio has no form of; {_INSTEAD}"
             )
         if options.get("redis_connect_func") is not None:
             raise ConfigurationError(
@@ -169,7 +168,7 @@ def _of_pool(pool: Any, *, blocking: bool) -> Settings:
                 "redis.asyncio.Redis with one that is a coroutine function"
             )
         connection_class = _CLASSES[connection_class]
-    if isinstance(pool, part.sentinel.SentinelConnectionPool):
+    if isinstance(pool, found_by_sentinel):
         return Settings(connection_class, options, _sentinel_of(pool))
     if type(pool) not in (part.ConnectionPool, part.BlockingConnectionPool):
         raise ConfigurationError(

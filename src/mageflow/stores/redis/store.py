@@ -280,16 +280,16 @@ class RedisStore:
             *(("ZCARD", self._space.encode() + kind_term(kind).encode()) for kind in kinds),
             ("HLEN", f"{self._space}rows".encode()),
         )
-        policy = facts.get("maxmemory_policy")
+        release = facts.get("valkey_version") or facts.get("redis_version", "")
         return {
             "store": "redis",
-            "server": f"{facts.get('server_name', 'redis')} {facts.get('valkey_version') or facts.get('redis_version')}",
+            "server": f"{facts.get('server_name', 'redis')} {release}",
             "namespace": self._space[1:-2],
             "schema": FORMAT,
             "records": sum(sizes),
             "outbox": rows,
             "bytes": int(facts.get("used_memory", 0)),
-            "eviction": policy,
+            "eviction": facts.get("maxmemory_policy"),
             "append_only": facts.get("aof_enabled") == "1",
             "corrupt": sorted(self._blamed),
         }

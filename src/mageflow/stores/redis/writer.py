@@ -299,9 +299,7 @@ class Writer:
 
     async def _commit_claims(self, claims: Sequence[Claim]) -> None:
         to_send = [claim for claim in claims if not claim.is_sure]
-        commands = [
-            scripts.commit(self._site.space, claim.plan, self._site.sender, claim.now) for claim in to_send
-        ]
+        commands = [scripts.commit(self._site.space, claim.plan, self._site.sender, claim.now) for claim in to_send]
         answers = await self._link.send(commands) if commands else []
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await self._link.reload()
@@ -323,4 +321,3 @@ def _grouped(pulls: Sequence[Pull]) -> list[Group]:
     for pull in pulls:
         groups.setdefault((pull.routes, pull.tasks), []).append(pull)
     return [Group(each) for each in groups.values()]
-
