@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
+from mageflow.core.decision import Decision, Records
 from mageflow.core.records import TaskRecord, replace
 from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Filter
 from mageflow.stores.redis import RedisStore
 from mageflow.testing.contracts.acting import Actor, put, writing
+from tests.redis.servers import Server
 
 
 async def test_rows_put_in_a_batch_are_claimed_in_order(store: RedisStore) -> None:
@@ -39,24 +42,32 @@ async def test_a_batch_that_was_decided_on_what_is_no_more_is_decided_again(stor
     assert [type(outcome) for outcome in outcomes] == [StoreConflictError, *[type(None)] * 5]
 
 
-async def test_what_was_built_on_a_refused_commit_is_refused_too(store: RedisStore) -> None:
-    """Another's record of the same revision is not the one it was decided on: it is decided again on what is there."""
+async def test_what_was_built_on_a_refused_commit_is_refused_too(store: RedisStore, redis_server: Server) -> None:
+    """Another's record has the same revision: it is not the one that the second was decided on."""
     task = TaskRecord(key="a", created_at=0.0, route="mine")
-    await put(store, replace(task, route="theirs"), token="theirs")
-    seen: list[str | None] = []
+    calls: list[str] = []
 
-    def read(records: object, now: float) -> object:
-        record = records["a"]  # type: ignore[index]  # pyright: ignore
-        seen.append(record and record.route)
-        return writing(replace(task, key="b", route=record.route))({}, now)
+    async def overtake() -> None:
+        other = RedisStore(redis_server.url)
+        await put(other, replace(task, route="theirs"), token="theirs")
+        await other.aclose()
 
-    first, second = await asyncio.gather(
-        store.transact([], writing(task), token="mine"),
-        store.transact(["a"], read, token="second"),  # type: ignore[arg-type]  # pyright: ignore
-        return_exceptions=True,
-    )
-    assert isinstance(first, StoreConflictError)
-    assert not isinstance(second, BaseException)
+    def make(records: Records, now: float) -> Decision:
+        if not calls:
+            with ThreadPoolExecutor() as pool:
+                pool.submit(asyncio.run, overtake()).result()
+        calls.append("make")
+        return Decision(writes=() if records["a"] else (task,))
+
+    def copy(records: Records, now: float) -> Decision:
+        record = records["a"]
+        assert isinstance(record, TaskRecord)
+        calls.append(record.route)
+        return Decision(writes=(replace(task, key="b", route=record.route),))
+
+    await put(store, replace(task, key="first"))
+    await asyncio.gather(store.transact(["a"], make, token="t1"), store.transact(["a"], copy, token="t2"))
+    assert calls[:4] == ["make", "mine", "make", "theirs"]
     record = (await store.load(["b"]))["b"]
     assert isinstance(record, TaskRecord)
     assert record.route == "theirs"

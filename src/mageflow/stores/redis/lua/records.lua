@@ -9,8 +9,15 @@ local FIRST = 1023
 
 local function key_of(record) return space .. 'r:' .. record end
 
+-- What something else than mageflow wrote has a head that fits no version, so nothing is ever decided on it.
+local DAMAGED = {'damaged', 0, {}, {}, {}, {}, false, false, {}}
+
+local function size_in(value) return tonumber(string.sub(value, 25, 32), 16) or 0 end
+
 local function head_in(value)
-    return cmsgpack.unpack(string.sub(value, 33, 32 + tonumber(string.sub(value, 25, 32), 16)))
+    local is_whole, head = pcall(cmsgpack.unpack, string.sub(value, 33, 32 + size_in(value)))
+    if is_whole and type(head) == 'table' and #head == 9 then return head end
+    return DAMAGED
 end
 
 -- The head and the expiry of a record, or nil; of a large one the value itself is not read.
@@ -18,8 +25,7 @@ local function head_of(record)
     local key = key_of(record)
     local value = redis.call('GETRANGE', key, 0, FIRST)
     if value == '' then return nil end
-    local size = tonumber(string.sub(value, 25, 32), 16)
-    if 32 + size > FIRST then value = redis.call('GETRANGE', key, 0, 32 + size) end
+    if 32 + size_in(value) > FIRST then value = redis.call('GETRANGE', key, 0, 32 + size_in(value)) end
     return head_in(value), string.sub(value, 1, 24)
 end
 
@@ -93,7 +99,7 @@ end
 local function touch(record, expires)
     local key = key_of(record)
     local now = redis.call('GETRANGE', key, 0, 23)
-    if now == '' or now == NEVER or tonumber(now) >= tonumber(expires) then return end
+    if (tonumber(now) or math.huge) >= tonumber(expires) then return end
     redis.call('SETRANGE', key, 0, expires)
     redis.call('ZADD', space .. 'x', 'XX', tonumber(expires), record)
 end
