@@ -57,6 +57,9 @@ _CLASSES: dict[Any, Any] = {
 }
 """The blocking connections, and what asyncio has in their place."""
 
+_STAPLED = ("ssl_validate_ocsp", "ssl_validate_ocsp_stapled", "ssl_ocsp_context", "ssl_ocsp_expected_cert")
+"""What only blocking connections can check."""
+
 _LONGEST_SILENCE = 30.0
 """Seconds after which a server that says nothing is given up, where the settings name none."""
 
@@ -124,6 +127,16 @@ def settings_of(given: object) -> Settings:
     Raises:
         ConfigurationError: connections cannot be made after this pattern; the message says what to give instead.
     """
+    settings = _settings_of(given)
+    try:
+        settings.pool().make_connection()  # it opens nothing yet
+    except (TypeError, ValueError, redis.RedisError) as error:
+        what = "the URL" if isinstance(given, str) else "the client"
+        raise ConfigurationError(f"{what} has a setting that cannot be used ({error}); {_INSTEAD}") from None
+    return settings
+
+
+def _settings_of(given: object) -> Settings:
     if isinstance(given, str):
         return _of_url(given)
     if isinstance(given, aio_cluster.RedisCluster | cluster.RedisCluster):
@@ -146,8 +159,7 @@ def _of_url(url: str) -> Settings:
         raise ConfigurationError(f"{shown} is no URL of a Redis server; it begins with one of {known}")
     try:
         pool: Any = _aio.ConnectionPool.from_url(f"{SCHEMES[scheme]}://{rest}")
-        pool.make_connection()
-    except (ValueError, TypeError, redis.RedisError) as error:
+    except ValueError as error:
         raise ConfigurationError(f"the URL {shown} cannot be used ({error}); {_INSTEAD}") from None
     return _of_pool(pool, blocking=False)
 
@@ -168,6 +180,8 @@ def _of_pool(pool: Any, *, blocking: bool) -> Settings:
                 "redis.asyncio.Redis with one that is a coroutine function"
             )
         connection_class = _CLASSES[connection_class]
+        if any(options.pop(name, None) for name in _STAPLED):
+            raise ConfigurationError(f"the blocking client checks OCSP, which asyncio's connections cannot; {_INSTEAD}")
     if isinstance(pool, found_by_sentinel):
         return Settings(connection_class, options, _sentinel_of(pool))
     if type(pool) not in (part.ConnectionPool, part.BlockingConnectionPool):
