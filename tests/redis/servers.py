@@ -113,6 +113,13 @@ class Server:
         finally:
             client.close()
 
+    def waits_for(self, fact: str) -> None:
+        """Wait until it says this of itself."""
+        begun = time.monotonic()
+        while fact.replace(":", "': '") not in str(self.command("INFO")):
+            assert time.monotonic() - begun < _PATIENCE, f"the server never said {fact!r}; its log:\n{self.log()}"
+            time.sleep(0.01)
+
     def log(self) -> str:
         """Give what it wrote."""
         file = self.folder / "server.log"

@@ -112,14 +112,14 @@ async def test_a_replica_refuses_and_says_where_to_connect(
     start: Callable[..., Server], opened: Callable[[str], RedisStore]
 ) -> None:
     """Reading works there; writing is an error that no repetition helps."""
-    primary = start()
+    primary = start(**{"repl-diskless-sync-delay": "0"})
     await put(opened(primary.url), TASK)
     replica = start()
     replica.command("REPLICAOF", "127.0.0.1", primary.port)
     store = opened(replica.url)
-    async with asyncio.timeout(30):
-        while (await store.load(["a"]))["a"] is None:
-            await asyncio.sleep(0.02)
+    await asyncio.to_thread(replica.waits_for, "master_link_status:up")
+    await asyncio.to_thread(primary.command, "WAIT", 1, 10_000)
+    assert (await store.load(["a"]))["a"] is not None
     for write in (
         lambda: put(store, replace(TASK, key="b")),
         lambda: store.purge(1),
