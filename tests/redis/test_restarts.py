@@ -29,26 +29,37 @@ def durable(request: pytest.FixtureRequest) -> Iterator[Server]:
 
 
 class Writer:
-    """Counts up in two records and an outbox row at once, and says each commit again until it is answered."""
+    """Counts up in two records and an outbox row at once, and says each commit again until it is answered.
 
-    def __init__(self, store: RedisStore, name: str) -> None:
+    Args:
+        store: where it writes.
+        name: whose records they are.
+        committed: is released at each acknowledged commit.
+    """
+
+    def __init__(self, store: RedisStore, name: str, committed: asyncio.Semaphore) -> None:
         self.store = store
         self.keys = (f"{name}:one", f"{name}:other")
         self.acknowledged = 0
         self.repeated = 0
+        self._committed = committed
 
     async def write(self, times: int) -> None:
         for _ in range(times):
-            token = f"{self.keys[0]}{self.acknowledged}"
-            while True:
-                try:
-                    await self.store.transact(self.keys, lambda records, now, t=token: self.count(records, t), token=token)
-                    break
-                except StoreUnavailableError:
-                    self.repeated += 1
+            await self._write_one(f"{self.keys[0]}{self.acknowledged}")
             self.acknowledged += 1
+            self._committed.release()
 
-    def count(self, records: Records, token: str) -> Decision:
+    async def _write_one(self, token: str) -> None:
+        while True:
+            try:
+                await self.store.transact(self.keys, lambda records, now: self._count(records, token), token=token)
+            except StoreUnavailableError:
+                self.repeated += 1
+            else:
+                return
+
+    def _count(self, records: Records, token: str) -> Decision:
         there = [records[key] or TaskRecord(key=key, created_at=0.0, route="r") for key in self.keys]
         if there[0].token == token:  # it was committed, and the answer was lost
             return Decision()
@@ -61,15 +72,17 @@ class Writer:
 async def test_every_acknowledged_commit_survives_a_restart(durable: Server) -> None:
     """Whole, and once, whenever the server was killed; nobody has to open the store again."""
     store = RedisStore(durable.url)
-    writers = [Writer(store, f"w{n}") for n in range(WRITERS)]
+    committed = asyncio.Semaphore(0)
+    writers = [Writer(store, f"w{n}", committed) for n in range(WRITERS)]
     for _ in range(KILLS):
         writing = asyncio.gather(*(writer.write(BETWEEN) for writer in writers))
-        begun = sum(writer.acknowledged for writer in writers)
-        while sum(writer.acknowledged for writer in writers) < begun + WRITERS * BETWEEN // 3:
-            await asyncio.sleep(0)
+        for _ in range(WRITERS * BETWEEN // 3):
+            await committed.acquire()
         await asyncio.to_thread(durable.kill)
         await asyncio.to_thread(durable.start)
         await writing
+        while not committed.locked():
+            await committed.acquire()
     rows = {row.key: row.due_at for row in await store.strays(["r"], [], 100)}
     for writer in writers:
         found = await store.load(writer.keys)
