@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import Any
 
 import pytest
 from redis.asyncio.connection import AbstractConnection
@@ -56,9 +57,9 @@ async def test_another_processes_commits_ring(store: RedisStore, other: RedisSto
     waiting = asyncio.gather(*(bell.next() for bell in bells.values()))
     await there.start(run="run_a")
     await waiting
-    waiting = asyncio.gather(bells["record"].next(), bells["tree"].next())
+    claiming = asyncio.gather(bells["record"].next(), bells["tree"].next())
     await there.claimed()
-    await waiting
+    await claiming
     for end in ends:
         end()
 
@@ -98,13 +99,14 @@ async def test_a_watch_that_ends_soon_costs_nothing(
     actor = Actor(store)
     await actor.sign()
     opened: list[object] = []
-    connect = AbstractConnection.connect
+    driver: Any = AbstractConnection
+    connect = driver.connect
 
     async def counting(self: AbstractConnection) -> None:
         opened.append(self)
         await connect(self)
 
-    monkeypatch.setattr(AbstractConnection, "connect", counting)
+    monkeypatch.setattr(driver, "connect", counting)
     for n in range(20):
         end = store.watch([f"run_{n}"], Bell().ring)
         await actor.start(run=f"run_{n}")

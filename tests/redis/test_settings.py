@@ -14,7 +14,7 @@ from redis.backoff import ConstantBackoff
 from redis.cluster import RedisCluster
 from redis.credentials import UsernamePasswordCredentialProvider
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import Sentinel as _Sentinel
 
 from mageflow.core.records import TaskRecord
 from mageflow.errors import ConfigurationError, StoreUnavailableError
@@ -29,9 +29,12 @@ TASK = TaskRecord(key="a", created_at=0.0, route="r")
 
 def clients_of(server: Server) -> list[str]:
     """List the server's connections, this question's among them."""
-    listed = server.command("CLIENT", "LIST")
-    return [str(each) for each in (listed if isinstance(listed, list) else listed.decode().splitlines())]
+    listed: Any = server.command("CLIENT", "LIST")
+    return [str(each) for each in listed] if not isinstance(listed, bytes) else listed.decode().splitlines()
 
+
+Sentinel: Any = _Sentinel
+Asyncio: Any = redis.asyncio.Redis
 
 Clients = dict[str, Callable[[Server], Any]]
 
@@ -44,7 +47,7 @@ CLIENTS: Clients = {
     "asyncio, a blocking pool": lambda server: redis.asyncio.Redis(
         connection_pool=redis.asyncio.BlockingConnectionPool(port=server.port, max_connections=1)
     ),
-    "asyncio, from a url": lambda server: redis.asyncio.Redis.from_url(server.url, decode_responses=True),
+    "asyncio, from a url": lambda server: Asyncio.from_url(server.url, decode_responses=True),
     "blocking": lambda server: redis.Redis(port=server.port),
     "blocking, decoding and retrying": lambda server: redis.Redis(
         port=server.port, decode_responses=True, retry=Retry(ConstantBackoff(1), 9), health_check_interval=30
@@ -74,8 +77,8 @@ async def test_a_client_is_a_pattern_for_connections(kind: str, redis_server: Se
 
 async def test_the_client_that_was_given_is_not_used(redis_server: Server) -> None:
     """It may be closed, or belong to another loop."""
-    client = redis.asyncio.Redis(port=redis_server.port)
-    await client.ping()  # type: ignore[misc]
+    client: Any = redis.asyncio.Redis(port=redis_server.port)
+    await client.ping()
     before = client.connection_pool.get_connection_count()
     store = RedisStore(client)
     await put(store, TASK)
