@@ -8,6 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -53,11 +54,13 @@ class Server:
 
     Args:
         program: what is started.
+        watches: the port of a primary: then this is a sentinel, which calls it `flows`.
         options: its settings, as in its configuration file.
     """
 
-    def __init__(self, program: Path, **options: str) -> None:
+    def __init__(self, program: Path, *, watches: int | None = None, **options: str) -> None:
         self._program = program
+        self._watches = watches
         self._options = options
         self._folder = tempfile.TemporaryDirectory(prefix="mageflow-redis-")
         self._process: subprocess.Popen[bytes] | None = None
@@ -75,17 +78,19 @@ class Server:
         """Start it, on the port that it had before or on a free one, and wait until it answers."""
         for _ in range(5):
             port = self.port or _free_port()
-            options = {
-                "port": str(port),
-                "bind": "127.0.0.1",
-                "dir": self._folder.name,
-                "save": "",
-                "appendonly": "no",
-                "logfile": "server.log",
-                **self._options,
-            }
-            words = [word for name, value in options.items() for word in (f"--{name}", value)]
-            self._process = subprocess.Popen([str(self._program), *words], stdout=subprocess.DEVNULL)
+            options = {"port": str(port), "bind": "127.0.0.1", "dir": self._folder.name, "logfile": "server.log"}
+            if self._watches is None:
+                options |= {"save": '""', "appendonly": "no", **self._options}
+            else:
+                options |= {
+                    "sentinel monitor": f"flows 127.0.0.1 {self._watches} 1",
+                    "sentinel down-after-milliseconds": "flows 300",
+                    "sentinel failover-timeout": "flows 2000",
+                }
+            settings = self.folder / "server.conf"
+            settings.write_text("".join(f"{name} {value}\n" for name, value in options.items()))
+            words = [str(self._program), str(settings), *(["--sentinel"] if self._watches else [])]
+            self._process = subprocess.Popen(words, stdout=subprocess.DEVNULL)
             self.port = port
             if self._answers():
                 return
@@ -113,12 +118,16 @@ class Server:
         finally:
             client.close()
 
-    def waits_for(self, fact: str) -> None:
-        """Wait until it says this of itself."""
+    def wait_until(self, holds: Callable[[Server], bool]) -> None:
+        """Wait until this holds of it."""
         begun = time.monotonic()
-        while fact.replace(":", "': '") not in str(self.command("INFO")):
-            assert time.monotonic() - begun < _PATIENCE, f"the server never said {fact!r}; its log:\n{self.log()}"
+        while not holds(self):
+            assert time.monotonic() - begun < _PATIENCE, f"it never came to be; the server's log:\n{self.log()}"
             time.sleep(0.01)
+
+    def is_in_step(self) -> bool:
+        """Whether it is a replica that has what its primary has."""
+        return bool(self.command("INFO", "replication").get("master_link_status") == "up")
 
     def log(self) -> str:
         """Give what it wrote."""

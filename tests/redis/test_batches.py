@@ -11,6 +11,7 @@ from mageflow.core.records import TaskRecord, replace
 from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Filter
 from mageflow.stores.redis import RedisStore
+from mageflow.stores.redis.link import stop
 from mageflow.testing.contracts.acting import Actor, put, writing
 from tests.redis.servers import Server
 
@@ -104,3 +105,24 @@ async def test_a_call_that_meets_the_closing_is_answered(store: RedisStore) -> N
     assert len(outcomes) == 200
     # One that was cut off may have been committed all the same.
     assert 1 + outcomes.count(None) <= await store.count(Filter(kind="task")) <= 201
+
+
+async def test_closing_ends_what_has_lost_a_cancellation() -> None:
+    """The driver's sends may lose one; nobody waits for ever."""
+    losses = 3
+    begun = asyncio.Event()
+
+    async def deaf() -> None:
+        nonlocal losses
+        begun.set()
+        while losses:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                losses -= 1
+
+    task = asyncio.create_task(deaf())
+    await begun.wait()
+    async with asyncio.timeout(5):
+        await stop(task)
+    assert losses == 0

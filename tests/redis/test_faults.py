@@ -117,7 +117,7 @@ async def test_a_replica_refuses_and_says_where_to_connect(
     replica = start()
     replica.command("REPLICAOF", "127.0.0.1", primary.port)
     store = opened(replica.url)
-    await asyncio.to_thread(replica.waits_for, "master_link_status:up")
+    await asyncio.to_thread(replica.wait_until, Server.is_in_step)
     await asyncio.to_thread(primary.command, "WAIT", 1, 10_000)
     assert (await store.load(["a"]))["a"] is not None
     for write in (

@@ -10,7 +10,7 @@ import pytest
 from redis.asyncio.connection import AbstractConnection
 
 from mageflow.core.records import Record, TaskRecord
-from mageflow.stores.redis import RedisStore
+from mageflow.stores.redis import RedisStore, bells
 from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import Actor, put
 from tests.redis.servers import Server
@@ -96,6 +96,7 @@ async def test_a_watch_that_ends_soon_costs_nothing(
     store: RedisStore, other: RedisStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A worker watches each run that it executes; most end before anything would have to be said."""
+    monkeypatch.setattr(bells, "_GATHERING", 60.0)
     actor = Actor(store)
     await actor.sign()
     opened: list[object] = []

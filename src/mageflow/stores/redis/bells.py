@@ -16,7 +16,7 @@ from typing import Any
 import redis.asyncio
 
 from mageflow.stores.redis.faults import LOST, translated
-from mageflow.stores.redis.link import pause
+from mageflow.stores.redis.link import close_pool, pause, stop
 from mageflow.stores.redis.settings import Settings
 from mageflow.stores.watching import Rings, Watchers, ring_out
 
@@ -68,9 +68,7 @@ class Bell:
     async def close(self) -> None:
         """Hear no more."""
         task, self._task = self._task, None
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await stop(task)
 
     async def _hear_always(self) -> None:
         tries = 0
@@ -78,8 +76,8 @@ class Bell:
             try:
                 await self._settle()
                 async with contextlib.AsyncExitStack() as stack:
-                    pool = self._settings.pool()
-                    stack.push_async_callback(pool.aclose)
+                    pool = self._settings.pool(waits_long=True)
+                    stack.push_async_callback(close_pool, pool)
                     client: Any = redis.asyncio.Redis(connection_pool=pool)
                     subscription: Any = client.pubsub()
                     stack.push_async_callback(subscription.aclose)
@@ -113,9 +111,8 @@ class Bell:
                 await self._subscribe(subscription, heard)
                 changing = asyncio.create_task(self._changed.wait())
         finally:
-            for task in (listening, changing):
-                task.cancel()
-            await asyncio.wait((listening, changing))
+            await stop(listening)
+            await stop(changing)
 
     async def _subscribe(self, subscription: Any, heard: set[str]) -> None:
         self._changed.clear()

@@ -16,7 +16,7 @@ from mageflow.stores.redis.faults import LOST, translated
 from mageflow.stores.redis.scripts import Command, script_loads
 from mageflow.stores.redis.settings import Settings
 
-__all__ = ["Line", "Link", "pause"]
+__all__ = ["Line", "Link", "close_pool", "pause", "stop"]
 
 _PATIENCE = 3.0
 """Seconds for which a read is tried again; who waits longer is told, and may ask again."""
@@ -28,6 +28,24 @@ _chance = SystemEntropy()
 async def pause(tries: int, longest: float = 0.5) -> None:
     """Wait a moment before the next try, longer with each."""
     await asyncio.sleep(min(longest, 0.01 * 2**tries) * (0.5 + _chance.jitter() / 2))
+
+
+async def stop(task: asyncio.Task[Any] | None) -> None:
+    """Cancel a task, and wait until it has ended.
+
+    A cancellation that meets the end of one of the driver's sends is lost (`asyncio.wait_for` before Python 3.12).
+    """
+    while task is not None and not task.done():
+        task.cancel()
+        await asyncio.wait([task], timeout=0.1)
+
+
+async def close_pool(pool: Any) -> None:
+    """Let go of a pool's connections, and of those to the sentinels that find its server."""
+    await pool.disconnect()
+    manager = getattr(pool, "sentinel_manager", None)
+    for client in manager.sentinels if manager is not None else ():
+        await client.aclose()
 
 
 class Link:
@@ -124,9 +142,7 @@ class Link:
         self._connection = self._pool = None
         if connection is not None:
             await connection.disconnect()
-        manager = getattr(pool, "sentinel_manager", None)
-        for client in manager.sentinels if manager is not None else ():
-            await client.aclose()
+            await close_pool(pool)
 
 
 class _Question:
@@ -225,10 +241,7 @@ class Line:
 
     async def close(self) -> None:
         """Answer nobody any more, and let go of the connection."""
-        task = self._task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await stop(self._task)
         await self._link.close()
 
 

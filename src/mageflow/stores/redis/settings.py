@@ -81,6 +81,8 @@ class Settings:
         kept = {name: value for name, value in options.items() if name not in _OURS}
         if kept.get("socket_timeout") is None:
             kept["socket_timeout"] = _LONGEST_SILENCE
+        if kept.get("socket_connect_timeout") is None:
+            kept["socket_connect_timeout"] = kept["socket_timeout"]
         self._class = connection_class
         self._options = kept
         self._sentinel = sentinel
@@ -97,10 +99,15 @@ class Settings:
         host, port = self._options.get("host", "localhost"), self._options.get("port", 6379)
         return f"redis{'s' if tls else ''}://{host}:{port}{database}"
 
-    def pool(self) -> Any:
-        """Make a pool for the running event loop; it opens nothing yet, and tries nothing again."""
+    def pool(self, *, waits_long: bool = False) -> Any:
+        """Make a pool for the running event loop; it opens nothing yet, and tries nothing again.
+
+        Args:
+            waits_long: whether the server may be silent for as long as it likes, as where it is listened to.
+        """
         options = {
             **self._options,
+            **({"socket_timeout": None} if waits_long else {}),
             "protocol": 2,
             "decode_responses": False,
             "retry": aio_retry.Retry(backoff.NoBackoff(), 0),

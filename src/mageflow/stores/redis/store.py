@@ -47,6 +47,7 @@ class _Station:
         self.writer = Writer(Link(store.settings, store.location), site)
         self.reading = Line(Link(store.settings, store.location))
         self.bell = Bell(store.settings, store.location, site.space, site.sender, site.watchers)
+        self.opening = asyncio.Lock()
         self._end: AsyncGenerator[None] | None = None
 
     async def open(self) -> None:
@@ -129,8 +130,10 @@ class RedisStore:
         station = self._station()
         await station.open()
         if not self._is_open:
-            self._site.largest = await look_over(station.reading, self.location, self._space)
-            self._is_open = True
+            async with station.opening:
+                if not self._is_open:
+                    self._site.largest = await look_over(station.reading, self.location, self._space)
+                    self._is_open = True
         return station
 
     async def _writing(self) -> _Station:

@@ -22,7 +22,7 @@ from mageflow.stores.redis import scripts
 from mageflow.stores.redis.claims import Claim, Group, Pull
 from mageflow.stores.redis.draft import Draft, Loaded, Outcome, Wanted
 from mageflow.stores.redis.faults import translated
-from mageflow.stores.redis.link import Link, pause
+from mageflow.stores.redis.link import Link, pause, stop
 from mageflow.stores.redis.scripts import Command
 from mageflow.stores.watching import Rings, Watchers, ring_out
 
@@ -120,10 +120,7 @@ class Writer:
 
     async def close(self) -> None:
         """Answer nobody any more, and let go of the connection."""
-        task = self._task
-        if task is not None:
-            task.cancel()
-            await asyncio.wait([task])
+        await stop(self._task)
         await self._link.close()
 
     async def _serve(self) -> None:
@@ -187,7 +184,8 @@ class Writer:
                 draft.learn((await self._load(missing))[1])
                 continue
             except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
-                self._fail([event], error)
+                if not event.future.done():
+                    event.future.set_exception(error)
             else:
                 decided.append(event)
             waiting.pop(0)

@@ -18,7 +18,8 @@ for n, write in ipairs(writes) do
     local expires = string.sub(value, 1, 24)
     local there = expiries[record]
     -- Its expiry was made later since it was loaded, which changes no version: that holds here too.
-    if there and there ~= seen and there ~= NEVER and expires ~= NEVER and tonumber(there) > tonumber(expires) then
+    local until_there, until_then = tonumber(there or NEVER), tonumber(expires)
+    if until_there and until_then and until_there ~= tonumber(seen) and until_there > until_then then
         expires = there
         value = expires .. string.sub(value, 25)
     end

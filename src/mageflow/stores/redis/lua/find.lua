@@ -99,6 +99,8 @@ for _, range in ipairs(ranges) do
     if size <= NARROW and size < smallest then narrow, smallest = range, size end
 end
 
+budget = math.ceil(budget / #driver)
+
 if limit < 0 and #groups == 1 and #ranges == 0 then return {1, false, smallest} end
 
 local found, frontier = {}, nil
