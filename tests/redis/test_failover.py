@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from typing import Any
 
@@ -16,7 +16,7 @@ from mageflow.errors import StoreUnavailableError
 from mageflow.stores.redis import RedisStore
 from mageflow.testing.contracts.acting import Actor, put
 from tests.redis.conftest import PROGRAMS
-from tests.redis.servers import Server
+from tests.redis.servers import NOTHING, Server
 
 BLOCKING: Any = redis.sentinel.Sentinel
 ASYNCIO: Any = redis.asyncio.sentinel.Sentinel
@@ -28,14 +28,14 @@ def servers(request: pytest.FixtureRequest) -> Iterator[tuple[Server, Server, Se
     program = PROGRAMS[request.param]
     with ExitStack() as stack:
 
-        def start(watches: int | None = None, **options: str) -> Server:
-            server = Server(program, watches=watches, **options)
+        def start(options: Mapping[str, str] = NOTHING, watches: int | None = None) -> Server:
+            server = Server(program, options, watches=watches)
             stack.callback(server.close)
             server.start()
             return server
 
-        primary = start(**{"repl-diskless-sync-delay": "0"})
-        replica = start(replicaof=f"127.0.0.1 {primary.port}")
+        primary = start({"repl-diskless-sync-delay": "0"})
+        replica = start({"replicaof": f"127.0.0.1 {primary.port}"})
         replica.wait_until(Server.is_in_step)
         sentinel = start(watches=primary.port)
         sentinel.wait_until(lambda server: bool(server.command("SENTINEL", "REPLICAS", "flows")))

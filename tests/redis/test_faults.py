@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
 
 import pytest
@@ -24,7 +24,7 @@ from mageflow.stores.redis.faults import translated
 from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import DAY, Actor, put, succeeded
 from tests.redis.conftest import PROGRAMS
-from tests.redis.servers import Server
+from tests.redis.servers import NOTHING, Server
 
 TASK = TaskRecord(key="a", created_at=0.0, route="r")
 
@@ -35,8 +35,8 @@ def start(request: pytest.FixtureRequest) -> Iterator[Callable[..., Server]]:
     program: Path = PROGRAMS[request.param]
     started: list[Server] = []
 
-    def start(**options: str) -> Server:
-        server = Server(program, **options)
+    def start(options: Mapping[str, str] = NOTHING) -> Server:
+        server = Server(program, options)
         started.append(server)
         server.start()
         return server
@@ -112,7 +112,7 @@ async def test_a_replica_refuses_and_says_where_to_connect(
     start: Callable[..., Server], opened: Callable[[str], RedisStore]
 ) -> None:
     """Reading works there; writing is an error that no repetition helps."""
-    primary = start(**{"repl-diskless-sync-delay": "0"})
+    primary = start({"repl-diskless-sync-delay": "0"})
     await put(opened(primary.url), TASK)
     replica = start()
     replica.command("REPLICAOF", "127.0.0.1", primary.port)
@@ -214,7 +214,7 @@ async def test_a_value_over_the_servers_limit_is_refused_before_it_is_sent(
     start: Callable[..., Server], opened: Callable[[str], RedisStore]
 ) -> None:
     """With its size and the limit; its neighbours are committed, and the run can still fail for good."""
-    server = start(**{"proto-max-bulk-len": "2mb"})
+    server = start({"proto-max-bulk-len": "2mb"})
     store = opened(server.url)
     actor = Actor(store)
     await actor.sign()
@@ -233,7 +233,7 @@ async def test_an_eviction_policy_is_warned_of_once(
     start: Callable[..., Server], opened: Callable[[str], RedisStore], caplog: pytest.LogCaptureFixture
 ) -> None:
     """With the setting to change."""
-    server = start(**{"maxmemory-policy": "allkeys-lru"})
+    server = start({"maxmemory-policy": "allkeys-lru"})
     store = opened(server.url)
     with caplog.at_level(logging.WARNING, "mageflow.store"):
         await put(store, TASK)
@@ -246,7 +246,7 @@ async def test_an_eviction_policy_is_warned_of_once(
 
 async def test_a_cluster_is_refused(start: Callable[..., Server], opened: Callable[[str], RedisStore]) -> None:
     """With the advice what to use instead."""
-    store = opened(start(**{"cluster-enabled": "yes"}).url)
+    store = opened(start({"cluster-enabled": "yes"}).url)
     with pytest.raises(StoreError, match="Redis Cluster"):
         await store.load(["a"])
 

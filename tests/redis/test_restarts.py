@@ -22,7 +22,7 @@ BETWEEN = 60
 
 @pytest.fixture(params=PROGRAMS)
 def durable(request: pytest.FixtureRequest) -> Iterator[Server]:
-    server = Server(PROGRAMS[request.param], appendonly="yes", appendfsync="everysec")
+    server = Server(PROGRAMS[request.param], {"appendonly": "yes", "appendfsync": "everysec"})
     server.start()
     yield server
     server.close()
