@@ -118,7 +118,7 @@ async def test_a_replica_refuses_and_says_where_to_connect(
     replica.command("REPLICAOF", "127.0.0.1", primary.port)
     store = opened(replica.url)
     await asyncio.to_thread(replica.wait_until, Server.is_in_step)
-    await asyncio.to_thread(primary.command, "WAIT", 1, 10_000)
+    await asyncio.to_thread(replica.wait_until, lambda server: server.has_record("a"))
     assert (await store.load(["a"]))["a"] is not None
     for write in (
         lambda: put(store, replace(TASK, key="b")),
