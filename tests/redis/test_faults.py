@@ -163,15 +163,22 @@ class Relay:
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
+        is_lost = asyncio.Event()
+
+        async def ask() -> None:
             while request := await reader.read(1 << 20):
-                there_writer.write(request)
-                answer = await there_reader.read(1 << 20)
                 if self.loses_answer_to is not None and self.loses_answer_to in request:
                     self.loses_answer_to = None
-                    break
+                    is_lost.set()
+                there_writer.write(request)
+            there_writer.write_eof()
+
+        asking = asyncio.create_task(ask())
+        try:
+            while (answer := await there_reader.read(1 << 20)) and not is_lost.is_set():
                 writer.write(answer)
         finally:
+            asking.cancel()
             for each in (writer, there_writer):
                 each.close()
 

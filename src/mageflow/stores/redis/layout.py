@@ -80,20 +80,19 @@ def kind_term(kind: str) -> str:
     return f"t:{kind}"
 
 
-def _term(kind: str, field: str, value: str) -> str:
-    return f"{kind}:{field}:{value}"
-
-
 def _head(record: Record) -> Head:
     index = index_of(record)
     kind = index.kind
-    found = ((field, term(index)) for field, term in _TERMS.items())
+    terms = [kind]
+    for field, term in _TERMS.items():
+        if (value := term(index)) is not None:
+            terms.append(f"{kind}:{field}:{value}")
     numbers = ((field, number(record)) for field, number in _RANGES.items())
     held = (index.signature, index.root, index.cause) if index.live else ()
     return Head(
         version=version_of(record),
         created=record.created_at,
-        terms=[kind, *(_term(kind, field, value) for field, value in found if value is not None)],
+        terms=terms,
         ranges=[(f"{kind}:{field}", number) for field, number in numbers if number is not None],
         names=list(index.names),
         holds=[key for key in dict.fromkeys(held) if key is not None],
@@ -168,7 +167,7 @@ def conditions(where: Filter) -> Conditions:
         value = getattr(where, field, None)
         if value is not None:
             wanted[field] = [str(int(value)) if isinstance(value, bool) else value]
-    groups = [[f"t:{_term(kind, field, value)}" for value in values] for field, values in wanted.items() if values]
+    groups = [[f"t:{kind}:{field}:{value}" for value in values] for field, values in wanted.items() if values]
     if where.names is not None:
         groups.append([f"w:{where.names}"])
     if where.names is not None or not groups:

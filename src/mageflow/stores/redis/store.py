@@ -119,12 +119,13 @@ class RedisStore:
             self._pid = os.getpid()
             self._begin()
         loop = asyncio.get_running_loop()
-        with self._lock:
-            for ended in [each for each in self._stations if each.is_closed()]:
-                del self._stations[ended]
-            station = self._stations.get(loop)
-            if station is None:
-                station = self._stations[loop] = _Station(self, self._site)
+        station = self._stations.get(loop)
+        if station is None:
+            station = _Station(self, self._site)
+            with self._lock:
+                for ended in [each for each in self._stations if each.is_closed()]:
+                    del self._stations[ended]
+                self._stations[loop] = station
         return station
 
     async def _opened(self) -> _Station:

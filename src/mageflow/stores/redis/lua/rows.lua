@@ -14,10 +14,17 @@ end
 -- Among rows of one due time the order of members is the order in which they were put.
 local function member_of(key, row) return string.format('%016x', row[SERIAL]) .. key end
 
+-- The lanes that this script has seen to be listed.
+local listed = {}
+
 local function enter(key, row)
     local name = lane_name(row)
-    redis.call('ZADD', in_route('l', row[ROUTE]) .. ':' .. name, row[DUE], member_of(key, row))
-    redis.call('SADD', in_route('L', row[ROUTE]), name)
+    local lane = in_route('l', row[ROUTE]) .. ':' .. name
+    redis.call('ZADD', lane, row[DUE], member_of(key, row))
+    if not listed[lane] then
+        redis.call('SADD', in_route('L', row[ROUTE]), name)
+        listed[lane] = true
+    end
     if row[GIVEN] > 0 then
         redis.call('ZADD', in_route('g', row[ROUTE]), row[GIVEN], key)
         redis.call('ZADD', in_route('a', row[ROUTE]) .. ':' .. said(row[WAIT]), row[AGAIN], key)
@@ -30,7 +37,10 @@ local function leave(key, row)
     local name = lane_name(row)
     local lane = in_route('l', row[ROUTE]) .. ':' .. name
     redis.call('ZREM', lane, member_of(key, row))
-    if redis.call('EXISTS', lane) == 0 then redis.call('SREM', in_route('L', row[ROUTE]), name) end
+    if redis.call('EXISTS', lane) == 0 then
+        redis.call('SREM', in_route('L', row[ROUTE]), name)
+        listed[lane] = nil
+    end
     if row[GIVEN] > 0 then
         redis.call('ZREM', in_route('g', row[ROUTE]), key)
         local waits = in_route('a', row[ROUTE]) .. ':' .. said(row[WAIT])
