@@ -18,7 +18,7 @@ from mageflow.core.status import RunStatus
 from mageflow.engines.local import LocalEngine
 from mageflow.errors import ConfigurationError, OptionError, near
 from mageflow.handles import RunHandle, RunPage
-from mageflow.inspecting import Inspection
+from mageflow.inspection import Inspection
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
