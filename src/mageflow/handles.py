@@ -12,6 +12,7 @@ import msgspec
 from mageflow.core.options import DEFAULT_PRIORITY
 from mageflow.core.records import Control, RunRecord
 from mageflow.core.status import RunStatus
+from mageflow.drawing import Drawing, draw_run
 from mageflow.errors import MageflowError, RunCancelledError, RunFailedError, RunNotFoundError
 from mageflow.models.message import Outcome, TaskFailure
 from mageflow.models.run import Progress, RunInfo
@@ -194,6 +195,14 @@ class RunHandle(Generic[R]):
     async def resume(self) -> None:
         """Let what was suspended or interrupted go on. Nothing that succeeded runs again."""
         await self._kernel.control_run(self.id, Control.NONE)
+
+    async def draw(self) -> Drawing:
+        """Draw the run, its members and its callbacks, as they are now; `print` it, or take its `svg`.
+
+        It is bounded: what is left out is named in it.
+        """
+        self._kernel.check_open()
+        return await draw_run(self._kernel, self.id)
 
     async def retry(self) -> RunHandle[R]:
         """Start the ended run anew, with the message it received; give the new run.

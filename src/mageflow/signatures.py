@@ -11,6 +11,7 @@ import msgspec
 from mageflow.config import RunOptions
 from mageflow.core.events import Slot
 from mageflow.core.records import Control
+from mageflow.drawing import Drawing, draw_signature
 from mageflow.handles import RunHandle
 from mageflow.parts import BoundKwargs, CallbackList
 from mageflow.runtime.shapes import dump_message
@@ -134,6 +135,14 @@ class Signature(Blueprint, Generic[M, R]):
     async def aio_run(self, msg: M | Mapping[str, Any] | None = None, /, options: RunOptions | None = None) -> R:
         """`run` under Hatchet's name."""
         return await self.run(msg, options=options)
+
+    async def draw(self) -> Drawing:
+        """Draw the signature, its members and all that they call; `print` it, or take its `svg`.
+
+        It is bounded: what is left out is named in it.
+        """
+        self._held.kernel.check_open()
+        return await draw_signature(self._held.kernel, self.key)
 
     async def remove(self, with_error: bool = True, with_success: bool = True) -> bool:
         """Remove the signature, and those of its callbacks that no other signature names.
