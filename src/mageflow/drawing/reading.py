@@ -309,7 +309,9 @@ class _Reader:
         return keys[:count]
 
     async def _load(self, keys: Sequence[str]) -> list[Record | None]:
-        found = await self._kernel.store.load(keys) if keys else {}
+        if not keys:
+            return []
+        found = await self._kernel.store.load(keys)
         return [found[key] for key in keys]
 
 
