@@ -5,6 +5,7 @@ from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
 from mageflow.config import MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
 from mageflow.core.status import RunStatus
 from mageflow.current import set_default
+from mageflow.drawing import Drawing
 from mageflow.errors import (
     ClosedError,
     ConfigurationError,
@@ -73,6 +74,7 @@ __all__ = [
     "ContextMessage",
     "CorruptRecordError",
     "CurrentRun",
+    "Drawing",
     "DuplicateTaskError",
     "ErrorValue",
     "Explanation",

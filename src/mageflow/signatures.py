@@ -12,6 +12,7 @@ from mageflow.compat import SignatureSpellings
 from mageflow.config import RunOptions
 from mageflow.core.events import Slot
 from mageflow.core.records import Control, Origin
+from mageflow.drawing import Drawing, draw_signature
 from mageflow.duplicating import Duplicable
 from mageflow.filling import effective_message, refuse_unfilled
 from mageflow.handles import RunHandle
@@ -145,6 +146,14 @@ class Signature(Duplicable, SignatureSpellings[M, R]):
         if not set_return_field:
             return await self._begin(_message(msg), options, kwargs=kwargs)
         return await self._begin(dump_result(msg), options, origin=Origin.VALUE, kwargs=kwargs)
+
+    async def draw(self) -> Drawing:
+        """Draw the signature, its members and all that they call; `print` it, or take its `svg`.
+
+        It is bounded: what is left out is named in it.
+        """
+        self._held.kernel.check_open()
+        return await draw_signature(self._held.kernel, self.key)
 
     async def remove(self, with_error: bool = True, with_success: bool = True) -> bool:
         """Remove the signature, and those of its callbacks that no other signature names.
