@@ -81,7 +81,7 @@ async def make_swarm(
         )
     roster = Roster(
         count=len(members),
-        closed=closed,
+        closed=closed or len(members) == most,  # as when the last of them is added
         auto_close=config.auto_close,
         window=config.max_concurrency,
         stop_after=config.stop_after_n_failures,
@@ -110,7 +110,7 @@ async def _keep(
         on_success=await coerce_callbacks(kernel, composed.success_callbacks, "success_callbacks"),
         on_error=await coerce_callbacks(kernel, composed.error_callbacks, "error_callbacks"),
         on_done=await coerce_callbacks(kernel, composed.done_callbacks, "done_callbacks"),
-        options=core_options(composed.run_options, "run_options"),
+        options=core_options(composed.run_options, "run_options", form),
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
@@ -170,11 +170,18 @@ async def add_members(
         SwarmIsCanceledError: a run of it was stopped by failures, or cancelled.
         TooManyTasksError: it would have more than its `max_task_allowed`.
         SignatureNotFoundError: it, or a member's signature, is gone.
+        InvalidSignatureError: it is to be a member of itself.
     """
     record: SignatureRecord | None = None
+    if any(member.signature == key for member in members):
+        raise InvalidSignatureError(
+            f"the swarm {key} cannot be a member of itself: it would never end; to do it again make it a callback"
+        )
     for begin in range(0, len(members), _AT_ONCE):
         page = tuple(members[begin : begin + _AT_ONCE])
-        reply = await kernel.membership.add(key, page, close_when_full=close_when_full)
+        reply = await kernel.membership.add(
+            key, page, more=len(members) - begin - len(page), close_when_full=close_when_full
+        )
         if reply.missing:
             raise _missing_member(reply.missing[0])
         if reply.signature is None:

@@ -118,7 +118,7 @@ class Signature(Duplicable, SignatureSpellings[M, R]):
         kernel, record = self._held.kernel, self._held.record
         await refuse_unfilled(kernel, record)
         bound = dump_kwargs(kwargs) if kwargs else None
-        chosen = core_options(options, "options")
+        chosen = core_options(options, "options", record.form)
         run = await kernel.start(record, sent=sent, options=chosen, origin=origin, kwargs=bound)
         return RunHandle(kernel, run)
 

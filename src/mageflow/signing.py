@@ -12,6 +12,7 @@ from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, RunOptions, TTLConfig
 from mageflow.core.ids import SIGNATURE
+from mageflow.core.members import Form
 from mageflow.core.options import Options
 from mageflow.core.records import SignatureRecord
 from mageflow.errors import (
@@ -207,17 +208,28 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
 
 
-def core_options(given: Any, name: str) -> Options:
+_OF_BODIES = ("retries", "backoff_factor", "backoff_max_seconds", "execution_timeout", "schedule_timeout")
+"""Options that say how a body is executed, which a chain or swarm does not have."""
+
+
+def core_options(given: Any, name: str, form: Form = Form.TASK) -> Options:
     """Give the stored form of options.
 
     Raises:
-        OptionError: something else than a `RunOptions` was given.
+        OptionError: something else than a `RunOptions` was given, or an option that a chain or swarm cannot have.
     """
     if given is None:
         return Options()
     if not isinstance(given, RunOptions):
         raise OptionError(
             f"{name}={given!r} is not a RunOptions; write {name}=mageflow.RunOptions(retries=3)", option=name
+        )
+    meaningless = [each for each in _OF_BODIES if form is not Form.TASK and getattr(given, each) is not None]
+    if meaningless:
+        raise OptionError(
+            f"{name}=RunOptions({meaningless[0]}=...) means nothing to a {form.value}, which has no body of its own: "
+            "give it to the signatures of its members, or to their tasks",
+            option=meaningless[0],
         )
     return given.to_core()
 

@@ -9,8 +9,10 @@ from pydantic import BaseModel, ConfigDict
 
 from mageflow import (
     ErrorValue,
+    InvalidSignatureError,
     Mageflow,
     MageflowError,
+    OptionError,
     Outcome,
     ReturnValue,
     RunFailedError,
@@ -622,3 +624,95 @@ async def test_a_run_of_a_swarm_takes_options(mage: Mageflow, face: Face, log: L
     assert await now.result() == [4]
     runs = await mage.find_runs(task_name="times")
     assert [run.seen.priority for run in runs] == [3]
+
+
+async def test_an_option_of_bodies_means_nothing_to_a_swarm(mage: Mageflow, face: Face, log: Log) -> None:
+    with pytest.raises(OptionError, match=r"run_options=RunOptions\(retries=...\) means nothing to a swarm"):
+        await face.swarm(["times"], run_options=RunOptions(retries=3))
+    with pytest.raises(OptionError, match=r"options=RunOptions\(execution_timeout=...\) means nothing to a chain"):
+        await (await face.chain(["times", "times"])).start(options=RunOptions(execution_timeout=3))
+
+
+async def test_an_idempotency_key_is_that_of_a_name_and_without_one_of_a_signature(
+    mage: Mageflow, face: Face, log: Log
+) -> None:
+    once = RunOptions(idempotency_key="monday")
+    named = [await face.swarm(["times"], "report", **closed()) for _ in range(2)]
+    unnamed = [await face.swarm(["times"], **closed()) for _ in range(2)]
+    chain = await face.chain(["times", "times"], "report", by=1)
+    first, again = [await swarm.start(options=once) for swarm in named]
+    assert first.id == again.id
+    others = [await swarm.start(options=once) for swarm in [*unnamed, chain, unnamed[0]]]
+    assert len({first.id, *(handle.id for handle in others)}) == 4
+    assert others[0].id == others[-1].id
+
+
+async def test_with_as_many_members_as_it_may_have_from_the_start_it_is_closed(
+    mage: Mageflow, face: Face, log: Log
+) -> None:
+    swarm = await face.swarm(["times"] * 2, config=SwarmConfig(max_task_allowed=2))
+    assert swarm.is_swarm_closed
+    async with mage.worker():
+        assert await swarm.run({"n": 1}) == [2, 2]
+
+
+async def test_many_additions_at_once_are_all_made_or_none(mage: Mageflow, face: Face, log: Log) -> None:
+    one = await face.sign("times")
+    swarm = await face.swarm(config=SwarmConfig(max_task_allowed=500))
+    with pytest.raises(TooManyTasksError):
+        await swarm.add_tasks([one] * 501)
+    await swarm.refresh()
+    assert swarm.tasks == []
+    await swarm.add_tasks([one] * 500)
+    assert swarm.is_swarm_closed
+
+
+async def test_a_swarm_is_no_member_of_itself(mage: Mageflow, face: Face, log: Log) -> None:
+    swarm = await face.swarm(config=SwarmConfig(auto_close=True))
+    with pytest.raises(InvalidSignatureError, match="make it a callback"):
+        await swarm.add_task(swarm)
+    around = await face.chain([swarm, await face.sign("note", name="after")])
+    await swarm.add_task(around)  # which nobody can see before it runs
+    handle = await swarm.start()
+    await work(mage)
+    assert await handle.result() == []
+    (within,) = [run for run in await mage.find_runs(task_name="swarm") if run.id != handle.id]
+    failure = (await within.outcome()).failure
+    assert failure is not None
+    assert [run.seen.status for run in await mage.find_runs(task_name="chain")] == [RunStatus.FAILED]
+    assert failure.type == "EndlessNestingError"
+    assert "a member of itself" in failure.message
+
+
+async def test_queued_members_are_cancelled_at_a_stop_though_the_window_had_taken_them(
+    mage: Mageflow, face: Face, log: Log
+) -> None:
+    ran: list[int] = []
+
+    @mage.task
+    async def second_fails(msg: Item) -> None:
+        ran.append(msg.n)
+        if msg.n == 1:
+            raise ValueError("stop")
+
+    config = SwarmConfig(stop_after_n_failures=1)
+    done = await face.sign("note", name="done")
+    member = await face.sign(second_fails, done_callbacks=[done])
+    swarm = await face.swarm(config=config)
+    await swarm.add_tasks([member] * 200, [Item(n=n) for n in range(200)])
+    handle = await swarm.start()
+    async with mage.worker(concurrency=1):
+        pass
+    assert await handle.status() is RunStatus.FAILED
+    assert ran == [0, 1]
+    assert len(log) == 200
+    counted = await swarm.progress()
+    assert (counted.succeeded, counted.failed, counted.cancelled) == (1, 1, 198)
+
+
+async def test_an_open_swarm_that_is_closed_without_members_succeeds(mage: Mageflow, face: Face, log: Log) -> None:
+    swarm = await face.swarm()
+    handle = await swarm.start()
+    assert (await swarm.start()).id == handle.id
+    await swarm.close_swarm()
+    assert await handle.result() == []

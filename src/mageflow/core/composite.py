@@ -12,6 +12,7 @@ from mageflow.core.ids import life_of, member_id
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, members_keys
 from mageflow.core.records import (
     Control,
+    Failure,
     Origin,
     RunRecord,
     SignatureRecord,
@@ -133,6 +134,9 @@ def _make_member(work: Work, parent_key: str, place: int, member: Member, *, tol
     elif made.status.is_terminal:
         work.put(made)
         tell_parent(work, made)
+    elif made.form is not Form.TASK and _is_within(work, parent, made.signature):
+        work.put(made)
+        finish(work, replace(made, failure=_endless(made)), RunStatus.FAILED, at_once=_CALLBACKS_TOLD_OFF)
     else:
         launch(work, made)
 
@@ -166,6 +170,24 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
         owner=parent.signature,
         sent=member.sent,
         source=parent.answer if follows else None,
+    )
+
+
+def _is_within(work: Work, run: RunRecord, signature: str) -> bool:
+    """Whether `run`, or a chain or swarm that it is in, is a run of `signature`."""
+    around: RunRecord | None = run
+    while around is not None:
+        if around.signature == signature:
+            return True
+        around = work.run(around.parent) if around.parent is not None else None
+    return False
+
+
+def _endless(run: RunRecord) -> Failure:
+    return Failure(
+        type="EndlessNestingError",
+        message=f"the {run.form.value} {run.task!r} ({run.signature}) is a member of itself, so it would "
+        "never end; to do it over and over make it a callback of itself, or of what it contains",
     )
 
 

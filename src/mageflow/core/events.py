@@ -285,6 +285,8 @@ class AddMembers(Struct, frozen=True, kw_only=True):
 
     key: str
     members: tuple[Member, ...]
+    more: int = 0
+    """How many members follow in further additions that belong to this one."""
     close_when_full: bool = True
     """Whether the swarm is closed when it has as many members as it may."""
     defaults: Defaults = _NO_DEFAULTS

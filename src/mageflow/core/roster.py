@@ -44,7 +44,7 @@ def add(work: Work, event: AddMembers) -> MembersReply:
     count = roster.count + len(event.members)
     if roster.closed:
         return MembersReply(signature=signature, refusal=Refusal.STOPPED if roster.stopped else Refusal.CLOSED)
-    if roster.most is not None and count > roster.most:
+    if roster.most is not None and count + event.more > roster.most:
         return MembersReply(signature=signature, refusal=Refusal.FULL)
     pages = members_keys(signature.key, roster.count, count)
     work.need((*pages, *roster.feeds, *(member.signature for member in event.members)))

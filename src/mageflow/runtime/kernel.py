@@ -22,7 +22,7 @@ from mageflow.core.events import (
     Start,
 )
 from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
-from mageflow.core.members import members_keys
+from mageflow.core.members import Form, members_keys
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import (
     Control,
@@ -264,8 +264,9 @@ class Kernel:
         self.check_open()
         merged = merge_options(options, signature.options)
         key, has_window = merged.idempotency_key, merged.idempotency_window is not None
-        run_id = idempotent_id(signature.task, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
-        window = window_key(signature.task, key) if key is not None and has_window else None
+        scope = _scope_of_keys(signature)
+        run_id = idempotent_id(scope, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
+        window = window_key(scope, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
@@ -312,6 +313,13 @@ class Kernel:
         new = retry_id(run_id)
         event = RetryRun(run=run_id, new=new, token=self.tx.token())
         return (await self.tx.commit(StartReply, (run_id, new), event)).run
+
+
+def _scope_of_keys(signature: SignatureRecord) -> str:
+    """Give what an idempotency key is unique within: a task, a named chain or swarm, or one that nobody named."""
+    if signature.form is Form.TASK:
+        return signature.task
+    return signature.key if signature.task == signature.form.value else f"{signature.form.value} {signature.task}"
 
 
 def _no_run(run_id: str) -> RunNotFoundError:

@@ -38,11 +38,12 @@ class Membership:
         reply = await self._tx.commit(MembersReply, (*named, *(record.key for record in records)), event)
         return reply.missing
 
-    async def add(self, key: str, members: Sequence[Member], *, close_when_full: bool) -> MembersReply:
+    async def add(self, key: str, members: Sequence[Member], *, more: int, close_when_full: bool) -> MembersReply:
         """Add members to a swarm; the reply says why not, where they were not added."""
         event = AddMembers(
             key=key,
             members=tuple(members),
+            more=more,
             close_when_full=close_when_full,
             defaults=self._registry.defaults(),
             token=self._tx.token(),
