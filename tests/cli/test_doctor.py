@@ -81,7 +81,7 @@ def test_a_locked_store_is_reported_within_three_seconds_with_who_holds_it(kept:
     assert (done.returncode, done.stderr) == (1, "")
     lines = done.stdout.splitlines()
     (place,) = [number for number, line in enumerate(lines) if line.startswith("broken")]
-    assert "locked: for 1 s nobody else could write to " in lines[place]
+    assert "locked: for 0.5 s nobody else could write to " in lines[place]
     if sys.platform == "linux":
         assert f"open in process {holder.pid} (" in lines[place]
     assert lines[place + 1].strip().startswith("end the transaction that holds it")

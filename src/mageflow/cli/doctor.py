@@ -37,8 +37,8 @@ def doctor(
 ) -> None:
     """Look at the installation, the store and its workers; say what is broken or will hurt, and what helps.
 
-    Workers are watched for a sign of life, up to 2.5 seconds; that the store is locked is said after one. The exit
-    code is 1 if something is broken.
+    Workers are watched for a sign of life, up to 2.5 seconds; that the store is locked is said after half a second.
+    The exit code is 1 if something is broken.
 
     \b
     mageflow doctor --store flows.db

@@ -56,7 +56,7 @@ _LITTLE_ROOM = 200 * _MEGABYTE
 _NO_ROOM = 10 * _MEGABYTE
 _LARGE_LOG = 256 * _MEGABYTE
 _SLOW = 0.5
-_LOCKED_FOR = 1.0
+_LOCKED_FOR = 0.5
 """Seconds; a commit of ours takes a few milliseconds."""
 _OLDEST_SQLITE = (3, 35, 0)
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
