@@ -14,19 +14,23 @@ from msgspec import Raw
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
 from mageflow.core.events import (
+    AddMembers,
     Advance,
     Announce,
     AppendCallbacks,
     Claim,
+    CloseMembers,
     EditKwargs,
     End,
     Event,
     Failed,
     HandedBack,
     Lapse,
+    PutMembers,
     PutSignature,
     RemoveSignature,
     Reroute,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -93,8 +97,12 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, event.new)
         case PutSignature():
             return (event.record.key,)
-        case EditKwargs() | SetSignatureControl():
+        case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
+        case AddMembers():
+            return (event.key, *(member.signature for member in event.members))
+        case PutMembers():
+            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
         case Announce():

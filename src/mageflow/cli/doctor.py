@@ -66,13 +66,13 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
     overview: Overview | None = None
     workers: list[WorkerInfo] = []
     try:
-        mage = Mageflow(store=store or DEFAULT_STORE)
+        mage = Mageflow.looking_at(store or DEFAULT_STORE)
         file = file_of(store or DEFAULT_STORE)
         findings += examine_file(file)
         locked = examine_lock(file)
         if locked is not None:
             findings.append(locked)
-        elif file is not None and file.exists():
+        elif file.exists() if file is not None else not store.startswith("memory:"):
             async with mage:
                 overview = await mage.overview()
                 workers = await mage.workers(watch=_WATCH)
