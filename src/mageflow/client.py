@@ -19,6 +19,7 @@ from mageflow.engines.local import LocalEngine
 from mageflow.errors import ConfigurationError, OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspecting import Inspection
+from mageflow.isolation import Isolation
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
@@ -40,7 +41,7 @@ Model = TypeVar("Model", bound=type[Any])
 _DEFAULT_FILE = "mageflow.db"
 
 
-class Mageflow(TaskDecorator, Composer, Inspection):
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.

@@ -14,6 +14,7 @@ from mageflow.core.records import Control
 from mageflow.handles import RunHandle
 from mageflow.parts import BoundKwargs, CallbackList
 from mageflow.runtime.shapes import dump_message
+from mageflow.runtime.transaction import refuse_to_wait
 from mageflow.signing import Blueprint, core_options, effective_message, refuse_unfilled
 
 __all__ = ["Signature", "TaskSignature"]
@@ -122,6 +123,7 @@ class Signature(Blueprint, Generic[M, R]):
             RunFailedError: the run failed; its `failure` says why.
             RunCancelledError: the run was cancelled.
         """
+        refuse_to_wait(self._held.kernel.store)
         handle = await self.start(msg, options=options)
         return await handle.result()
 

@@ -117,7 +117,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         await _check_known(kernel, name)
     active_ttl, done_ttl = kernel.config.ttl.for_task()
     record = SignatureRecord(
-        key=kernel.new_signature_key(),
+        key="",
         created_at=0.0,
         task=name,
         route=kernel.engine.route(name),
@@ -130,7 +130,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
-    kept = await kernel.put_signature(record)
+    kept = await kernel.put_signature(await kernel.keyed(record))
     for problem in await _unfilled(kernel, kept):
         warnings.warn(problem.text, UnfilledFieldWarning, stacklevel=3)
     return kept
