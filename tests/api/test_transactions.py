@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection
+from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
@@ -23,8 +24,9 @@ from mageflow import (
 )
 from mageflow.core.decision import Decide, Decision
 from mageflow.errors import StoreUnavailableError
-from mageflow.ports.store import Filter
+from mageflow.ports.store import Filter, Store
 from mageflow.stores.memory import MemoryStore
+from mageflow.stores.sqlite import SqliteStore
 from tests.api.conftest import work
 
 Begin = Callable[[], AbstractAsyncContextManager[None]]
@@ -58,24 +60,42 @@ async def records(mage: Mageflow) -> int:
     return sum([await mage.store.count(Filter(kind=kind)) for kind in kinds])
 
 
-class Counting(MemoryStore):
-    """Counts commits, and loses the reply of those that it is told to."""
+class Hostile:
+    """A store that counts commits, and loses the reply of those that it is told to, or refuses all."""
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, store: Any) -> None:
+        self._store = store
         self.commits = 0
         self.lost = 0
         self.refusing = False
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
     async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
         if self.refusing:
             raise StoreUnavailableError("out of reach")
         self.commits += 1
-        decision = await super().transact(keys, decide, token=token)
+        decision: Decision = await self._store.transact(keys, decide, token=token)
         if self.lost:
             self.lost -= 1
             raise StoreUnavailableError("the reply was lost")
         return decision
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Hostile:
+    return Hostile(MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "hostile.db"))
+
+
+@pytest.fixture
+async def client(hostile: Hostile) -> AsyncIterator[Mageflow]:
+    async with Mageflow(store=cast("Store", hostile)) as client:
+
+        @client.task
+        async def note(msg: dict[str, Any]) -> None: ...
+
+        yield client
 
 
 async def test_all_of_it_is_committed_at_the_end(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
@@ -154,64 +174,60 @@ async def test_bound_data_is_changed_like_a_dict_in_it_and_nowhere_else(mage: Ma
     assert signature.kwargs["a"] == 10
 
 
-async def test_it_is_one_commit() -> None:
-    store = Counting()
-    async with Mageflow(store=store) as mage:
-
-        @mage.task
-        async def note(msg: dict[str, Any]) -> None: ...
-
-        await mage.sign(note)
-        store.commits = 0
-        async with mage.transaction():
-            first = await mage.sign(note)
-            second = await mage.sign(note, success_callbacks=[first])
-            await second.start()
-            assert store.commits == 0
-        assert store.commits == 1
-        async with mage.transaction():
-            pass
-        assert store.commits == 1
+async def test_it_is_one_commit(hostile: Hostile, client: Mageflow) -> None:
+    await client.sign("note")
+    hostile.commits = 0
+    async with client.transaction():
+        first = await client.sign("note")
+        second = await client.sign("note", success_callbacks=[first])
+        await second.start()
+        assert hostile.commits == 0
+    assert hostile.commits == 1
+    async with client.transaction():
+        pass
+    assert hostile.commits == 1
 
 
-async def test_a_lost_reply_repeats_nothing() -> None:
-    store = Counting()
-    async with Mageflow(store=store) as mage:
-
-        @mage.task
-        async def note(msg: dict[str, Any]) -> None: ...
-
-        there = await mage.sign(note)
-        swarm = await mage.swarm()
-        store.lost = 3
-        async with mage.transaction():
-            await there.success_callbacks.aappend(there)
-            await there.success_callbacks.aappend(there)
-            for _ in range(40):
-                await swarm.add_task(there)
-            await there.start()
-        await there.refresh()
-        await swarm.refresh()
-        assert len(there.success_callbacks) == 2
-        assert len(swarm.tasks) == 40
-        assert await store.count(Filter()) == 1
+async def test_a_lost_reply_repeats_nothing(hostile: Hostile, client: Mageflow) -> None:
+    there = await client.sign("note")
+    swarm = await client.swarm()
+    hostile.lost = 3
+    async with client.transaction():
+        await there.success_callbacks.aappend(there)
+        await there.success_callbacks.aappend(there)
+        for _ in range(40):
+            await swarm.add_task(there)
+        await there.start()
+    assert hostile.lost == 0
+    await there.refresh()
+    await swarm.refresh()
+    assert len(there.success_callbacks) == 2
+    assert len(swarm.tasks) == 40
+    assert await hostile.count(Filter()) == 1
 
 
-async def test_a_store_out_of_reach_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
-    store = Counting()
-    async with Mageflow(store=store) as mage:
+async def test_a_crash_before_the_commit_leaves_nothing_and_one_after_it_everything(
+    hostile: Hostile, client: Mageflow
+) -> None:
+    there = await client.sign("note", n=0)
+    kernel = client._kernel  # pyright: ignore[reportPrivateUsage]
+    kernel.tx._patience = 0.0  # pyright: ignore[reportPrivateUsage]
 
-        @mage.task
-        async def note(msg: dict[str, Any]) -> None: ...
+    async def block() -> None:
+        async with client.transaction():
+            there.kwargs["n"] = 1
+            await (await client.sign("note")).start()
 
-        await mage.sign(note)
-        mage._kernel.tx._patience = 0.0  # pyright: ignore[reportPrivateUsage]
-        before = await records(mage)
-        store.refusing = True
-        with pytest.raises(StoreUnavailableError):
-            async with mage.transaction():
-                await (await mage.sign(note)).start()
-        assert await records(mage) == before
+    hostile.refusing = True
+    with pytest.raises(StoreUnavailableError):
+        await block()
+    await there.refresh()
+    assert (dict(there.kwargs), await records(client)) == ({"n": 0}, 1)
+    hostile.refusing, hostile.lost = False, 1
+    with pytest.raises(StoreUnavailableError):
+        await block()
+    await there.refresh()
+    assert (dict(there.kwargs), await records(client)) == ({"n": 1}, 3)
 
 
 async def test_what_is_gone_by_the_end_aborts_all_of_it(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:

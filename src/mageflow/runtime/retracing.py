@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from hashlib import blake2b
+from pathlib import PurePath
 from types import FrameType
 from typing import Any
 
@@ -191,9 +192,15 @@ def _place() -> _Place:
         if package == "asyncio":
             break  # above it is who happened to start the event loop
         if package != "mageflow":
-            return _seen(frame, module)
+            return _seen(frame, module if module != "__main__" else _name_of_main(frame))
         frame = frame.f_back
     return _Place("", 0)
+
+
+def _name_of_main(frame: FrameType) -> str:
+    """Give the name that the program's module has for a worker that imports it."""
+    spec = frame.f_globals.get("__spec__")
+    return spec.name if spec is not None else PurePath(frame.f_code.co_filename).stem
 
 
 def _seen(frame: FrameType, module: str) -> _Place:
