@@ -90,7 +90,7 @@ def decide(records: Records, event: Event | Together, now: float, jitter: float)
     Returns:
         The writes and the outbox rows to commit together, or the keys of records that are needed too.
     """
-    work = Work(records, now, jitter, event.defaults if hasattr(event, "defaults") else {})
+    work = Work(records, now, jitter, getattr(event, "defaults", {}))
     try:
         if isinstance(event, Together):
             return _together(work, records, event)

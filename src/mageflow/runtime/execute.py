@@ -127,7 +127,7 @@ class Executor:
             ended()
         if attempt.reason is StopReason.LOST:
             return None
-        if attempt.trail.made and _may_be_tried_again(outcome):
+        if attempt.trail.made and _will_be_tried_again(run, outcome):
             await self._keep_trail(attempt)
         return await self._commit(run, worker, outcome, message)
 
@@ -309,12 +309,12 @@ def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
     return reply.run
 
 
-def _may_be_tried_again(outcome: Outcome) -> bool:
+def _will_be_tried_again(run: RunRecord, outcome: Outcome) -> bool:
     match outcome:
         case Succeeded():
             return False
         case Failed():
-            return outcome.retry
+            return outcome.retry and run.failures < (run.options.retries or 0)
         case Stopped() | HandedBack():
             return True
 

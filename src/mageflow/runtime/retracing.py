@@ -70,7 +70,7 @@ class Trail:
         run: the run, as it was claimed.
     """
 
-    __slots__ = ("_counts", "_earlier", "_lock", "life", "made", "run")
+    __slots__ = ("_counts", "_earlier", "_lock", "_said", "_steps", "life", "made", "run")
 
     def __init__(self, run: RunRecord) -> None:
         self.run = run
@@ -78,6 +78,8 @@ class Trail:
         self.made: dict[str, list[_Made]] = {}
         self._counts: Counter[tuple[str, str]] = Counter()
         self._earlier: dict[str, list[_Made]] | None = {} if run.attempt <= 1 else None
+        self._said: set[str] = set()
+        self._steps = 0
         self._lock = threading.Lock()  # a sync body may make things in threads of its own
 
     @property
@@ -98,16 +100,21 @@ class Trail:
         with self._lock:
             count = self._counts[place.key, prefix + digest]
             self._counts[place.key, prefix + digest] += 1
+            own = _Made(f"{prefix}{digest}{count}", shown)
+            self._steps += 1
             made = self.made.setdefault(place.key, [])
             occurrence = len(made)
-            made.append(_Made(f"{prefix}{digest}{count}", shown))
-        self._compare(place, occurrence, made[occurrence])
+            if self._steps <= _MOST_NOTED:
+                made.append(own)
+        if self._steps <= _MOST_NOTED:
+            self._compare(place, occurrence, own)
         return derived_id(prefix, self.life, place.key, digest, str(count))
 
     def _compare(self, place: _Place, occurrence: int, made: _Made) -> None:
         before = (self._earlier or {}).get(place.key, [])
-        if occurrence >= len(before) or any(each.what == made.what for each in before):
+        if occurrence >= len(before) or any(each.what == made.what for each in before) or place.key in self._said:
             return
+        self._said.add(place.key)  # what follows from it at the same place, and the rest of a loop, says nothing new
         other = before[occurrence].shown
         differs = f"{made.shown}, and its attempt before: {other}"
         if other == made.shown:

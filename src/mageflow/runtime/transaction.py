@@ -43,7 +43,7 @@ __all__ = ["Transaction", "current_transaction", "refuse_to_wait", "transaction_
 
 _JOINED = (PutSignature, PutMembers, EditKwargs, AppendCallbacks, AddMembers, CloseMembers, Start)
 
-_REFUSED = {
+_REFUSED: dict[type, str] = {
     RemoveSignature: "remove a signature",
     KeepCallbacks: "remove a signature",
     SetControl: "suspend, interrupt, resume or cancel a run",
