@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -11,14 +11,16 @@ from typing import Any, Self, TypeVar, cast, overload
 from urllib.parse import unquote, urlsplit
 
 from mageflow import current
+from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
-from mageflow.composites import signature_of
+from mageflow.composites import SwarmTaskSignature, signature_of
 from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
 from mageflow.engines.local import LocalEngine
+from mageflow.engines.none import NoEngine
 from mageflow.errors import ConfigurationError, OptionError, near
 from mageflow.handles import RunHandle, RunPage
-from mageflow.inspecting import Inspection
+from mageflow.inspection import Inspection
 from mageflow.isolation import Isolation
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
@@ -39,6 +41,7 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
 
 _DEFAULT_FILE = "mageflow.db"
+_REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
@@ -65,10 +68,20 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         config: MageflowConfig | None = None,
     ) -> None:
         self.config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(
-            _store(store, self.config), _engine(engine, store), TaskRegistry(), self.config, SystemEntropy()
-        )
+        chosen = _engine(engine, store)
+        self._kernel = Kernel(_store(store, self.config), chosen, TaskRegistry(), self.config, SystemEntropy())
         current.constructed(self)
+
+    @classmethod
+    def looking_at(cls, store: str | os.PathLike[str] | Store | None) -> Self:
+        """Give a client that looks into a store and steers what is in it, whatever engine the store's programs run on.
+
+        It executes nothing: on a store that the embedded engine cannot use it has no engine.
+
+        Raises:
+            ConfigurationError: the store cannot work.
+        """
+        return cls(cast("None", NoEngine() if _is_redis(store) else None), store)
 
     def __repr__(self) -> str:
         return f"<Mageflow on {self._kernel.engine.name!r}, {self._kernel.store.location}>"
@@ -85,6 +98,11 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
 
     def _register_task(self, task: RegisteredTask) -> None:
         self._kernel.registry.register(task)
+
+    async def _swarm_of(
+        self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
+    ) -> SwarmTaskSignature[Any, Any]:
+        return await self.swarm(task=task, inputs=inputs, **given)
 
     def _engine_name(self) -> str:
         return self._kernel.engine.name
@@ -180,6 +198,27 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         """Remove a signature, and those of its callbacks that no other signature names; say whether it was there."""
         signature = await self.load_signature(key)
         return await signature.remove() if signature is not None else False
+
+    async def pause(self, key: str, pause_type: PauseType = "suspend") -> None:
+        """Suspend or interrupt all runs of a signature, those still to be started included.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        pausing(pause_type)
+        await (await self._required(key)).pause_task(pause_type)
+
+    async def resume(self, key: str) -> None:
+        """Let the runs of a signature go on. Nothing that succeeded runs again.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        await (await self._required(key)).resume()
+
+    async def _required(self, key: str) -> Signature[Any, Any]:
+        self._kernel.check_open()
+        return await signature_of(self._kernel, await self._kernel.require_signature(key))
 
     # Runs
 
@@ -278,8 +317,24 @@ def _where(status: RunStatus | str | None, task_name: str | None, now: float) ->
     return Filter(statuses=(wanted.value,), task=task_name)
 
 
+def _is_redis(store: Any) -> bool:
+    """Whether `store` stands for a Redis server; asked before its package is imported."""
+    if store is None:
+        store = os.environ.get("MAGEFLOW_STORE", "")
+    if isinstance(store, str):
+        return store.partition("://")[0] in _REDIS and "://" in store
+    return type(store).__module__.partition(".")[0] in ("redis", "valkey")
+
+
 def _engine(engine: Any, store: Any) -> Engine:
+    if isinstance(engine, NoEngine):
+        return engine
     if engine is None:
+        if _is_redis(store):
+            raise ConfigurationError(
+                "Redis needs an engine beside it: the embedded engine is for one machine and its SQLite file. Leave "
+                "the store away, or give 'sqlite:///flows.db'"
+            )
         unsaid = store is None and "MAGEFLOW_STORE" not in os.environ
         if unsaid and "HATCHET_CLIENT_TOKEN" in os.environ and "REDIS_URL" in os.environ:
             raise ConfigurationError(
@@ -300,6 +355,8 @@ def _store(store: Any, config: MageflowConfig) -> Store:
         return _sqlite(Path(cast("os.PathLike[str]", store)), config)
     if isinstance(store, str):
         return _store_at(store, config)
+    if _is_redis(store):
+        return _redis(store)
     if hasattr(store, "transact") and hasattr(store, "claim"):
         return cast("Store", store)
     raise ConfigurationError(
@@ -323,15 +380,18 @@ def _store_at(url: str, config: MageflowConfig) -> Store:
                 "flows.db for an absolute path"
             )
         return _sqlite(Path(path), config)
-    if parts.scheme in ("redis", "rediss", "unix", "valkey"):
-        raise ConfigurationError(
-            "Redis needs an engine beside it: the embedded engine is for one machine and its SQLite file. Leave the "
-            "store away, or give 'sqlite:///flows.db'"
-        )
+    if parts.scheme in _REDIS:
+        return _redis(url)
     known = ["sqlite", "memory", "redis"]
     raise ConfigurationError(
         f"the store {parts.scheme}:// is not known{near(parts.scheme, known)}; known are sqlite:///, memory://"
     )
+
+
+def _redis(server: Any) -> Store:
+    from mageflow.stores.redis import RedisStore  # noqa: PLC0415 - an extra
+
+    return RedisStore(server)
 
 
 def _sqlite(path: Path, config: MageflowConfig) -> Store:

@@ -18,6 +18,7 @@ from mageflow.errors import (
     TaskAndMsgsDontMatchForSwarmError,
     TooManyTasksError,
 )
+from mageflow.filling import warn_unfilled
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.refusals import added_to, member_gone
 from mageflow.runtime.shapes import dump_kwargs, dump_message
@@ -112,7 +113,9 @@ async def _keep(
     )
     record = await kernel.keyed(record, members)
     await _keep_members(kernel, record, members)
-    return await kernel.put_signature(record)
+    kept = await kernel.put_signature(record)
+    await warn_unfilled(kernel, kept)
+    return kept
 
 
 async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequence[Member]) -> None:

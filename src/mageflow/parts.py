@@ -7,9 +7,10 @@ from typing import Any, cast, overload
 
 from mageflow.core.events import Slot
 from mageflow.errors import TransactionError
+from mageflow.filling import effective_message
 from mageflow.runtime.shapes import dump_kwargs
 from mageflow.runtime.transaction import transaction_on
-from mageflow.signing import Callback, Held, coerce_callbacks, effective_message
+from mageflow.signing import Callback, Held, coerce_callbacks
 
 __all__ = ["BoundKwargs", "CallbackList"]
 

@@ -125,6 +125,26 @@ async def test_the_order_of_concurrent_tasks_does_not_matter(mage: Mageflow, ran
     assert sorted(ran) == [*range(11), 11, 11]
 
 
+async def test_copies_are_made_once_whatever_becomes_of_the_original(mage: Mageflow, ran: list[Any]) -> None:
+    original = await mage.sign("note", n=1)
+    seen: list[set[str]] = []
+
+    @mage.task(retries=1)
+    async def copies() -> None:
+        made = await original.aduplicate_many(3)
+        await original.kwargs.aupdate(n=current_run().attempt + 1)
+        seen.append({each.key for each in made})
+        for each in made:
+            await each.acall(m=2)
+        fail_until(2)
+
+    await (await mage.sign(copies)).start()
+    await work(mage)
+    assert seen[0] == seen[1]
+    assert len(seen[0]) == 3
+    assert ran == [1, 1, 1]
+
+
 async def test_a_sync_body_in_its_thread_and_a_thread_of_its_own(mage: Mageflow, ran: list[Any]) -> None:
     client = mage
 

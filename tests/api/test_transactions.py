@@ -381,7 +381,14 @@ async def test_what_takes_more_than_a_commit_is_refused(mage: Mageflow, begin: B
     signature = await mage.sign("note")
     handle = await signature.start()
     async with begin():
-        for refused in (signature.remove(), signature.suspend(), handle.cancel(), handle.suspend(), handle.retry()):
+        for refused in (
+            signature.remove(),
+            signature.suspend(),
+            signature.cancel(),
+            handle.cancel(),
+            handle.suspend(),
+            handle.retry(),
+        ):
             with pytest.raises(TransactionError, match="before the block or after"):
                 await refused
     before = await records(mage)

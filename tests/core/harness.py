@@ -14,19 +14,23 @@ from msgspec import Raw
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
 from mageflow.core.events import (
+    AddMembers,
     Advance,
     Announce,
     AppendCallbacks,
     Claim,
+    CloseMembers,
     EditKwargs,
     End,
     Event,
     Failed,
     HandedBack,
     Lapse,
+    PutMembers,
     PutSignature,
     RemoveSignature,
     Reroute,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -41,6 +45,7 @@ from mageflow.core.events import (
 )
 from mageflow.core.ids import RUN, SIGNATURE, retry_id
 from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock, lock_key
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
@@ -93,14 +98,22 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, event.new)
         case PutSignature():
             return (event.record.key,)
-        case EditKwargs() | SetSignatureControl():
+        case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
+        case AddMembers():
+            return (event.key, *(member.signature for member in event.members))
+        case PutMembers():
+            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
         case Announce():
             return tuple(record.key for record in event.records)
         case Withdraw():
             return (event.worker,)
+        case AcquireLock() | ReleaseLock():
+            return (lock_key(event.about),)
+        case KeepNote():
+            return (event.record.key,)
         case _:
             return (event.run,)
 

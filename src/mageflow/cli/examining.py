@@ -11,14 +11,25 @@ from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 import mageflow
 from mageflow import Overview, RunStatus, WorkerInfo
+from mageflow.cli.probing import holders_of, is_locked
+from mageflow.project import known_app
 from mageflow.wording import listed, plural
 
-__all__ = ["Finding", "Level", "examine_environment", "examine_file", "examine_runs", "examine_workers"]
+__all__ = [
+    "Finding",
+    "Level",
+    "examine_environment",
+    "examine_file",
+    "examine_lock",
+    "examine_runs",
+    "examine_workers",
+]
 
 
 class Level(StrEnum):
@@ -46,6 +57,8 @@ _LITTLE_ROOM = 200 * _MEGABYTE
 _NO_ROOM = 10 * _MEGABYTE
 _LARGE_LOG = 256 * _MEGABYTE
 _SLOW = 0.5
+_LOCKED_FOR = 0.5
+"""Seconds; a commit of ours takes a few milliseconds."""
 _OLDEST_SQLITE = (3, 35, 0)
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cli": ("typer", "rich"),
@@ -178,6 +191,21 @@ def examine_file(file: Path | None) -> list[Finding]:
     return [*findings, *_file_system(folder)]
 
 
+def examine_lock(file: Path | None) -> Finding | None:
+    """Find out whether somebody keeps the store from being written: all else would wait for that."""
+    if file is None or not file.is_file() or not is_locked(file, patience=_LOCKED_FOR):
+        return None
+    holders = holders_of(file)
+    who = f"; open in process {listed(holders)}" if holders else ""
+    return Finding(
+        level=Level.BROKEN,
+        about="store",
+        found=f"locked: for {_LOCKED_FOR:g} s nobody else could write to {file}{who}",
+        remedy="end the transaction that holds it, or the program: a database browser, a backup, a debugger's stop, a "
+        "worker that hangs" + ("" if holders else f" (fuser {file} names those that have it open)"),
+    )
+
+
 def _room(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     level = Level.BROKEN if free < _NO_ROOM else Level.WARNING if free < _LITTLE_ROOM else Level.FINE
@@ -264,11 +292,7 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
     counts = ", ".join(f"{count:,} {status.value}" for status, count in overview.runs.items() if count)
     findings = [
         _answer(overview),
-        Finding(
-            level=Level.FINE,
-            about="power cut",
-            found="may cost the last commits, unless the programs set MageflowConfig(durability='full')",
-        ),
+        *_durability(overview.store),
         Finding(level=Level.FINE, about="runs", found=counts or "none"),
     ]
     live = [worker for worker in workers if not worker.gone]
@@ -280,7 +304,7 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
                 level=Level.WARNING,
                 about="workers",
                 found=f"none is running, and {plural(waiting, 'run')} {are} due",
-                remedy="start your program, or a worker: mageflow worker pkg.mod:mage",
+                remedy=f"start your program, or a worker: mageflow worker {known_app() or 'pkg.mod:mage'}",
             )
         )
     elif not live:
@@ -297,14 +321,34 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
     return findings
 
 
+def _durability(facts: Mapping[str, Any]) -> list[Finding]:
+    """Say what of the last commits may be lost, and when."""
+    if facts.get("store") != "redis":
+        text = "may cost the last commits, unless the programs set MageflowConfig(durability='full')"
+        return [Finding(level=Level.FINE, about="power cut", found=text)]
+    findings = [
+        Finding(level=Level.FINE, about="failover", found="may cost the last commits: replication is asynchronous")
+    ]
+    if not facts.get("append_only"):
+        text = "a restart of the server may cost all commits since its last snapshot: it has no append-only file"
+        remedy = "CONFIG SET appendonly yes, and the same in its configuration file"
+        findings.append(Finding(level=Level.WARNING, about="restart", found=text, remedy=remedy))
+    policy = facts.get("eviction")
+    if policy not in (None, "noeviction"):
+        text = f"the server may throw records away when its memory is full (maxmemory-policy {policy})"
+        remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+        findings.append(Finding(level=Level.WARNING, about="memory", found=text, remedy=remedy))
+    return findings
+
+
 def _answer(overview: Overview) -> Finding:
     facts = overview.store
+    kept_by = facts.get("server") or f"journal mode {facts.get('journal', 'unknown')}"
     text = (
         f"answers in {overview.answered_in * 1000:.0f} ms: {facts.get('records', 0):,} records, "
-        f"{facts.get('outbox', 0):,} due or to come, journal mode {facts.get('journal', 'unknown')}, schema "
-        f"{facts.get('schema', 'unknown')}"
+        f"{facts.get('outbox', 0):,} due or to come, {kept_by}, schema {facts.get('schema', 'unknown')}"
     )
     if overview.answered_in > _SLOW:
-        remedy = "the disk is slow or busy, or another program holds the file"
+        remedy = "the disk or the network is slow or busy, or another program holds the store up"
         return Finding(level=Level.WARNING, about="store", found=text, remedy=remedy)
     return Finding(level=Level.FINE, about="store", found=text)

@@ -18,6 +18,7 @@ from mageflow.core.events import (
     AppendCallbacks,
     Claim,
     CloseMembers,
+    Defaults,
     EditKwargs,
     End,
     Event,
@@ -90,7 +91,8 @@ def decide(records: Records, event: Event | Together, now: float, jitter: float)
     Returns:
         The writes and the outbox rows to commit together, or the keys of records that are needed too.
     """
-    work = Work(records, now, jitter, getattr(event, "defaults", {}))
+    defaults: Defaults = getattr(event, "defaults", {})  # not every event can make runs
+    work = Work(records, now, jitter, defaults)
     try:
         if isinstance(event, Together):
             return _together(work, records, event)

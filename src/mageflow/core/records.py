@@ -150,6 +150,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""
+    kwargs: dict[str, Any] = {}
+    """What is bound for this run alone, over what its signature binds."""
     message: MaybeRaw = None
     """The message as the body received it, frozen no later than with the first attempt's outcome."""
     result: MaybeRaw = None
@@ -183,6 +185,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     """The run of the chain or swarm that it is a member of."""
     place: int | None = None
     """Which member it is, counted from 0."""
+    owner: str | None = None
+    """The signature of the chain or swarm that it is a member of."""
     cause: str | None = None
     """The run that it follows from; of a member, its parent."""
     source: str | None = None

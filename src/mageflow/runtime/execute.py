@@ -129,7 +129,7 @@ class Executor:
             return None
         if attempt.trail.made and _will_be_tried_again(run, outcome):
             await self._keep_trail(attempt)
-        return await self._commit(run, worker, outcome, message)
+        return await self._commit(run, worker, outcome, message, claimed.ahead)
 
     async def _keep_trail(self, attempt: Attempt) -> None:
         """Let the next attempt know what this one made, so that it can say where it makes something else."""
@@ -172,7 +172,9 @@ class Executor:
             for key in attempt.reach:
                 attempt.ring(records.get(key))
 
-    async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
+    async def _commit(
+        self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None, ahead: tuple[str, ...]
+    ) -> RunRecord | None:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
         event = End(
             run=run.key,
@@ -183,7 +185,7 @@ class Executor:
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
-        keys = (run.key, *run.lineage, *_callbacks(run, outcome))
+        keys = (run.key, *run.lineage, *_callbacks(run, outcome), *ahead)
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -49,6 +49,7 @@ from mageflow.runtime.refusals import found_in, signature_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.retracing import Retracing
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.transaction import refuse_inside
 from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
@@ -179,16 +180,15 @@ class Kernel:
 
         With a chain or swarm go its members, likewise.
         """
+        refuse_inside(self.store, RemoveSignature)
         record = await self.signature(key)
         if record is None:
             return False
         members = await self.membership.signatures(record)
+        if record.roster is not None:  # its members must not miss for a moment what it binds
+            await self._let_keep(record)
         await self._remove((key,))
-        needed = False
-        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
-            keep = KeepCallbacks(run=run.key, token=self.tx.token())
-            await self.tx.commit(ControlReply, (run.key,), keep)
-            needed = True
+        needed = await self._let_keep(record)  # no more can come: the signature is gone
         pages = () if needed or record.roster is None else members_keys(key, 0, record.roster.count)
         for begin in range(0, len(pages), _PAGE):
             await self._remove(pages[begin : begin + _PAGE])
@@ -201,6 +201,15 @@ class Kernel:
             if not await self._is_used(member):
                 await self.remove_signature(member, slots)
         return True
+
+    async def _let_keep(self, record: SignatureRecord) -> bool:
+        """Let the live runs of a signature keep by themselves what they need of it; say whether there are any."""
+        found = False
+        async for run in self.runs(Filter(signature=record.key, live=True)):
+            keep = KeepCallbacks(run=run.key, kwargs=record.kwargs, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
+            found = True
+        return found
 
     async def _is_used(self, callback: str) -> bool:
         """Whether something names it, a run that has lost its signature will call it, or a run of it is live."""
@@ -231,6 +240,7 @@ class Kernel:
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
+        refuse_inside(self.store, SetSignatureControl)
         if control is Control.CANCEL:
             record = await self.signature(key)
         else:
@@ -251,6 +261,7 @@ class Kernel:
         sent: bytes | None,
         options: Options,
         origin: Origin = Origin.MESSAGE,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Start a signature; with an idempotency key, give the run that exists already.
 
@@ -264,7 +275,7 @@ class Kernel:
         if key is not None and not has_window:
             run_id = idempotent_id(signature.task, key)
         else:
-            run_id = await self.retracing.run_id(signature, raw, options)
+            run_id = await self.retracing.run_id(signature, raw, kwargs or {}, origin, options)
         window = window_key(signature.task, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
@@ -272,6 +283,7 @@ class Kernel:
             window=window,
             origin=origin,
             sent=raw,
+            kwargs=kwargs or {},
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),

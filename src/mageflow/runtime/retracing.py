@@ -23,7 +23,6 @@ from msgspec import Raw, Struct
 from mageflow.core.ids import RUN, SIGNATURE, derived_id, life_of
 from mageflow.core.members import Member
 from mageflow.core.notes import KeepNote
-from mageflow.core.options import Options
 from mageflow.core.records import NoteRecord, RunRecord, SignatureRecord, replace
 from mageflow.errors import RetryMismatchWarning
 from mageflow.runtime.transact import Transactor
@@ -167,14 +166,22 @@ class Retracing:
             shown += f" and {len(members)} members"
         return trail.step(SIGNATURE, _encode([replace(record, key=""), members]), shown)
 
-    async def run_id(self, signature: SignatureRecord, sent: Raw | None, options: Options) -> str:
-        """Give the id of a run that is started now."""
+    async def copy_key(self, record: SignatureRecord) -> str:
+        """Give the key of a copy that is made now; what the original has become meanwhile does not tell it."""
+        trail = current_trail.get()
+        if trail is None:
+            return self._tx.entropy.id(SIGNATURE)
+        await trail.remember(self._tx)
+        return trail.step(SIGNATURE, _encode(["copy", record.key]), f"duplicate {record.key} of {record.task!r}")
+
+    async def run_id(self, signature: SignatureRecord, sent: Raw | None, *others: Any) -> str:
+        """Give the id of a run that is started now, with what it is sent and what else tells it from others."""
         trail = current_trail.get()
         if trail is None:
             return self._tx.entropy.id(RUN)
         await trail.remember(self._tx)
         shown = _shown(f"start {signature.task!r}", sent)
-        return trail.step(RUN, _encode([signature.key, sent, options]), shown)
+        return trail.step(RUN, _encode([signature.key, sent, others]), shown)
 
     async def note(self, what: str, key: str, added: Collection[Any]) -> str | None:
         """Give the key of the note that says that something was added now; None outside of bodies."""

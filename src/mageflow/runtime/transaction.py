@@ -39,7 +39,7 @@ from mageflow.ports.clock import Entropy
 from mageflow.ports.store import Store
 from mageflow.runtime.refusals import changed_meanwhile, found_in
 
-__all__ = ["Transaction", "current_transaction", "refuse_to_wait", "transaction_on"]
+__all__ = ["Transaction", "current_transaction", "refuse_inside", "refuse_to_wait", "transaction_on"]
 
 _JOINED = (PutSignature, PutMembers, EditKwargs, AppendCallbacks, AddMembers, CloseMembers, Start)
 
@@ -47,7 +47,7 @@ _REFUSED: dict[type, str] = {
     RemoveSignature: "remove a signature",
     KeepCallbacks: "remove a signature",
     SetControl: "suspend, interrupt, resume or cancel a run",
-    SetSignatureControl: "suspend, interrupt or resume a signature",
+    SetSignatureControl: "suspend, interrupt, resume or cancel a signature",
     Resize: "change a window",
     RetryRun: "try a run again",
 }
@@ -88,12 +88,8 @@ class Transaction:
         Raises:
             TransactionError: it is nothing that a transaction can do.
         """
-        refused = _REFUSED.get(type(event))
-        if refused is not None:
-            raise TransactionError(
-                f"a transaction cannot {refused}: that may take more than one commit. Do it before the block or after "
-                "it; in it are signed and started signatures, chains and swarms, bound data, callbacks and members"
-            )
+        if type(event) in _REFUSED:
+            raise _misplaced(type(event))
         return isinstance(event, _JOINED)
 
     async def take(self, keys: Collection[str], event: Event) -> Any:
@@ -193,6 +189,13 @@ class Transaction:
         return own
 
 
+def _misplaced(kind: type) -> TransactionError:
+    return TransactionError(
+        f"a transaction cannot {_REFUSED[kind]}: that may take more than one commit. Do it before the block or after "
+        "it; in it are signed and started signatures, chains and swarms, bound data, callbacks and members"
+    )
+
+
 def _too_large() -> TransactionError:
     return TransactionError(
         f"this transaction is larger than one commit, which holds {MAX_RECORDS} records: sign what it needs before "
@@ -210,6 +213,20 @@ def transaction_on(store: Store) -> Transaction | None:
     while found is not None and (found.store is not store or not found.is_open):
         found = found.outer
     return found
+
+
+def refuse_inside(store: Store, kind: type) -> None:
+    """Refuse what no transaction can do, before any of it is done.
+
+    Args:
+        store: where it would be done.
+        kind: the type of the event that it would come to.
+
+    Raises:
+        TransactionError: the running code is in a transaction on `store`.
+    """
+    if transaction_on(store) is not None:
+        raise _misplaced(kind)
 
 
 def refuse_to_wait(store: Store, run_id: str | None = None) -> None:
