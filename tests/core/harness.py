@@ -45,6 +45,7 @@ from mageflow.core.events import (
 )
 from mageflow.core.ids import RUN, SIGNATURE, retry_id
 from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock, lock_key
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
@@ -109,6 +110,10 @@ def loads(event: Event) -> tuple[str, ...]:
             return tuple(record.key for record in event.records)
         case Withdraw():
             return (event.worker,)
+        case AcquireLock() | ReleaseLock():
+            return (lock_key(event.about),)
+        case KeepNote():
+            return (event.record.key,)
         case _:
             return (event.run,)
 
