@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -63,6 +65,18 @@ def test_a_password_is_not_repeated(redis_server: Server) -> None:
 
 def test_a_server_that_is_away_is_one_line() -> None:
     assert "cannot be reached" in refusal(mageflow("ls", "--store", "redis://127.0.0.1:1"))
+
+
+def test_the_extra_is_named_where_it_is_not_installed(tmp_path: Path) -> None:
+    """In one line, with the command that installs it."""
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "__init__.py").write_text("raise ImportError('as if it were not installed')")
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    for command in (["ls"], ["doctor"]):
+        done = mageflow(*command, "--store", "redis://127.0.0.1:1", PYTHONPATH=path)
+        assert done.returncode == 1
+        assert "pip install 'mageflow[redis]'" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_embedded_engine_is_refused() -> None:

@@ -11,9 +11,8 @@ from rich.text import Text
 
 from mageflow import Overview, WorkerInfo
 from mageflow.cli.examining import Finding, Level, examine_environment, examine_file, examine_runs, examine_workers
-from mageflow.cli.opening import DEFAULT_STORE, StoreOption, file_of
+from mageflow.cli.opening import DEFAULT_STORE, StoreOption, file_of, look_at
 from mageflow.cli.output import FAILED, clean, console, print_json
-from mageflow.client import Mageflow
 from mageflow.errors import MageflowError
 
 __all__ = ["doctor"]
@@ -57,7 +56,7 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
     overview: Overview | None = None
     workers: list[WorkerInfo] = []
     try:
-        mage = Mageflow.looking_at(store or DEFAULT_STORE)
+        mage = look_at(store)
         file = file_of(store or DEFAULT_STORE)
         findings += examine_file(file)
         if file.exists() if file is not None else not store.startswith("memory:"):

@@ -15,7 +15,7 @@ import typer
 from mageflow.cli.output import CommandError, invocation
 from mageflow.client import Mageflow
 
-__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "opened", "shown"]
+__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "look_at", "opened", "shown"]
 
 DEFAULT_STORE = "mageflow.db"
 
@@ -31,6 +31,19 @@ StoreOption = Annotated[
 """`--store` of every command that reads one; the default is DEFAULT_STORE."""
 
 
+def look_at(store: str) -> Mageflow:
+    """Give a client that looks into a store.
+
+    Raises:
+        CommandError: the package that it takes is not installed.
+        MageflowError: it cannot be a store.
+    """
+    try:
+        return Mageflow.looking_at(store or DEFAULT_STORE)
+    except ImportError as error:  # it says what to install
+        raise CommandError(str(error)) from None
+
+
 @asynccontextmanager
 async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
     """Open a store that exists; looking must not make one.
@@ -39,7 +52,7 @@ async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
         CommandError: there is none.
         MageflowError: it cannot be opened, or is not mageflow's.
     """
-    mage = Mageflow.looking_at(store or DEFAULT_STORE)
+    mage = look_at(store)
     _refuse_missing(store or DEFAULT_STORE)
     async with mage:
         yield mage
