@@ -1,7 +1,8 @@
 """Signatures, callbacks and lifecycle for tasks: on an embedded engine, with nothing to start."""
 
 from mageflow.client import Mageflow
-from mageflow.config import MageflowConfig, RunOptions, SignatureTTLConfig, TTLConfig
+from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
+from mageflow.config import MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
 from mageflow.core.status import RunStatus
 from mageflow.current import set_default
 from mageflow.errors import (
@@ -29,25 +30,42 @@ from mageflow.errors import (
     StoreError,
     StoreUnavailableError,
     StoreVersionError,
+    SwarmClosedError,
+    SwarmIsCanceledError,
+    SwarmOpenError,
+    TaskAndMsgsDontMatchForSwarmError,
     TaskShapeError,
+    TooManyTasksError,
     UndumpableError,
     UnfilledFieldError,
     UnfilledFieldWarning,
     UnknownTaskError,
     UnknownTaskWarning,
 )
-from mageflow.functions import asign, explain, load_run, load_signature, remove, sign
+from mageflow.functions import (
+    achain,
+    asign,
+    aswarm,
+    chain,
+    explain,
+    load_run,
+    load_signature,
+    remove,
+    sign,
+    swarm,
+)
 from mageflow.handles import RunHandle, RunPage
 from mageflow.models.explanation import Explanation
 from mageflow.models.message import ContextMessage, ErrorValue, Outcome, ReturnValue, TaskFailure
-from mageflow.models.run import RunInfo
+from mageflow.models.run import MemberInfo, Progress, RunInfo
 from mageflow.models.worker import Overview, WorkerInfo
 from mageflow.runtime.context import CurrentRun, current_run
-from mageflow.signatures import TaskSignature
+from mageflow.signatures import Signature, TaskSignature
 from mageflow.tasks import Task
 from mageflow.workers import WorkerContext
 
 __all__ = [
+    "ChainTaskSignature",
     "ClosedError",
     "ConfigurationError",
     "ContextMessage",
@@ -62,6 +80,7 @@ __all__ = [
     "MageflowConfig",
     "MageflowError",
     "MageflowWarning",
+    "MemberInfo",
     "ModelNotFoundError",
     "ModelShapeError",
     "NoClientError",
@@ -70,6 +89,7 @@ __all__ = [
     "OptionError",
     "Outcome",
     "Overview",
+    "Progress",
     "RecordTooLargeError",
     "RetryAfter",
     "ReturnValue",
@@ -81,17 +101,25 @@ __all__ = [
     "RunOptions",
     "RunPage",
     "RunStatus",
+    "Signature",
     "SignatureNotFoundError",
     "SignatureTTLConfig",
     "StoreConflictError",
     "StoreError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "SwarmClosedError",
+    "SwarmConfig",
+    "SwarmIsCanceledError",
+    "SwarmOpenError",
+    "SwarmTaskSignature",
     "TTLConfig",
     "Task",
+    "TaskAndMsgsDontMatchForSwarmError",
     "TaskFailure",
     "TaskShapeError",
     "TaskSignature",
+    "TooManyTasksError",
     "UndumpableError",
     "UnfilledFieldError",
     "UnfilledFieldWarning",
@@ -99,7 +127,10 @@ __all__ = [
     "UnknownTaskWarning",
     "WorkerContext",
     "WorkerInfo",
+    "achain",
     "asign",
+    "aswarm",
+    "chain",
     "current_run",
     "explain",
     "load_run",
@@ -107,4 +138,5 @@ __all__ = [
     "remove",
     "set_default",
     "sign",
+    "swarm",
 ]

@@ -11,20 +11,21 @@ from typing import Any, Self, TypeVar, cast, overload
 from urllib.parse import unquote, urlsplit
 
 from mageflow import current
+from mageflow.composer import Composer
+from mageflow.composites import signature_of
 from mageflow.config import MageflowConfig, RunOptions
-from mageflow.core.records import SignatureRecord
 from mageflow.core.status import RunStatus
 from mageflow.engines.local import LocalEngine
 from mageflow.engines.none import NoEngine
 from mageflow.errors import ConfigurationError, OptionError, near
 from mageflow.handles import RunHandle, RunPage
-from mageflow.inspecting import Inspection
+from mageflow.inspection import Inspection
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
-from mageflow.signatures import TaskSignature
+from mageflow.signatures import Signature, TaskSignature
 from mageflow.signing import Callback, Target, Wanted, make_signature
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
@@ -41,7 +42,7 @@ _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
-class Mageflow(TaskDecorator, Inspection):
+class Mageflow(TaskDecorator, Composer, Inspection):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.
@@ -180,11 +181,11 @@ class Mageflow(TaskDecorator, Inspection):
 
     asign = sign
 
-    async def load_signature(self, key: str) -> TaskSignature[Any, Any] | None:
+    async def load_signature(self, key: str) -> Signature[Any, Any] | None:
         """Give the signature that is kept under `key`, or None."""
         self._kernel.check_open()
         record = await self._kernel.signature(key)
-        return TaskSignature(self._kernel, record) if isinstance(record, SignatureRecord) else None
+        return await signature_of(self._kernel, record) if record is not None else None
 
     async def remove(self, key: str) -> bool:
         """Remove a signature, and those of its callbacks that no other signature names; say whether it was there."""

@@ -11,7 +11,7 @@ from typing import Any, Self
 from mageflow.core.options import Options
 from mageflow.errors import ConfigurationError, OptionError
 
-__all__ = ["MageflowConfig", "RunOptions", "SignatureTTLConfig", "TTLConfig", "options_from"]
+__all__ = ["MageflowConfig", "RunOptions", "SignatureTTLConfig", "SwarmConfig", "TTLConfig", "options_from"]
 
 Seconds = float | timedelta
 """A span of time: seconds, or a `timedelta`."""
@@ -63,6 +63,9 @@ class RunOptions:
         schedule_timeout: seconds (or a `timedelta`) that a due run may wait for a worker before it fails.
         priority: 1 (the default) to 3; higher begins first.
         idempotency_key: while a run of the same task with the same key is kept, starting another gives that one.
+        idempotency_window: seconds (or a `timedelta`) from its start on for which the key gives that run, which is kept
+            as long; later starts make a new one, whether the first has ended or not. Give it with every start of a key
+            or with none.
 
     Raises:
         OptionError: a value that cannot be used; the message names it and says what is allowed.
@@ -77,6 +80,7 @@ class RunOptions:
     schedule_timeout: Seconds | None = None
     priority: int | None = None
     idempotency_key: str | None = None
+    idempotency_window: Seconds | None = None
 
     def __post_init__(self) -> None:
         self.to_core()
@@ -105,6 +109,7 @@ class RunOptions:
             schedule_timeout=_seconds(self.schedule_timeout, "schedule_timeout", zero=False),
             priority=_count(self.priority, "priority", 1, 3),
             idempotency_key=key,
+            idempotency_window=_seconds(self.idempotency_window, "idempotency_window", zero=False),
         )
 
     def _eta(self) -> float | None:
@@ -188,6 +193,39 @@ class TTLConfig:
     def for_task(self) -> tuple[float, float]:
         """Give (active_ttl, ttl_when_sign_done) of task signatures, in seconds."""
         return self._pair(self.task)
+
+    def for_chain(self) -> tuple[float, float]:
+        """Give (active_ttl, ttl_when_sign_done) of chains, in seconds."""
+        return self._pair(self.chain)
+
+    def for_swarm(self) -> tuple[float, float]:
+        """Give (active_ttl, ttl_when_sign_done) of swarms, in seconds."""
+        return self._pair(self.swarm)
+
+
+@dataclass(frozen=True, slots=True)
+class SwarmConfig:
+    """How a swarm runs.
+
+    Args:
+        max_concurrency: how many members are live at once: the window. Default 30.
+        stop_after_n_failures: at how many failed members it stops: those that have not begun are cancelled. None:
+            failures do not stop it.
+        max_task_allowed: how many members it may have. None: any number.
+        auto_close: whether it closes by itself when its last member has ended.
+
+    Raises:
+        OptionError: a number below 1.
+    """
+
+    max_concurrency: int = 30
+    stop_after_n_failures: int | None = None
+    max_task_allowed: int | None = None
+    auto_close: bool = False
+
+    def __post_init__(self) -> None:
+        for name in ("max_concurrency", "stop_after_n_failures", "max_task_allowed"):
+            _count(getattr(self, name), name, 1, None)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

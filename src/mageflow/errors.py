@@ -35,7 +35,12 @@ __all__ = [
     "StoreError",
     "StoreUnavailableError",
     "StoreVersionError",
+    "SwarmClosedError",
+    "SwarmIsCanceledError",
+    "SwarmOpenError",
+    "TaskAndMsgsDontMatchForSwarmError",
     "TaskShapeError",
+    "TooManyTasksError",
     "UndumpableError",
     "UnfilledFieldError",
     "UnfilledFieldWarning",
@@ -204,6 +209,32 @@ class RunCancelledError(MageflowError):
     def __init__(self, message: str, *, run_id: str = "") -> None:
         super().__init__(message)
         self.run_id = run_id
+
+
+class _SwarmError(MageflowError):
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class SwarmClosedError(_SwarmError):
+    """A member was added to a closed swarm. `key` names the swarm."""
+
+
+class SwarmIsCanceledError(_SwarmError):
+    """A member was added to a swarm that failures stopped, or that was cancelled. `key` names the swarm."""
+
+
+class SwarmOpenError(_SwarmError):
+    """A swarm that nothing will close was to be waited for. `key` names the swarm."""
+
+
+class TooManyTasksError(_SwarmError, ValueError):
+    """A swarm would have more members than its `max_task_allowed`."""
+
+
+class TaskAndMsgsDontMatchForSwarmError(MageflowError, ValueError):
+    """As many messages as tasks are needed, and there are more or fewer."""
 
 
 class NonRetryable(MageflowError):

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar, cast, overload
 
+from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
 from mageflow.config import RunOptions
 from mageflow.current import get_client
 from mageflow.handles import RunHandle
 from mageflow.models.explanation import Explanation
-from mageflow.signatures import TaskSignature
+from mageflow.signatures import Signature, TaskSignature
 from mageflow.signing import AnyTask, Callback, Target
 from mageflow.tasks import Task
 
-__all__ = ["asign", "explain", "load_run", "load_signature", "remove", "sign"]
+__all__ = ["achain", "asign", "aswarm", "chain", "explain", "load_run", "load_signature", "remove", "sign", "swarm"]
 
 M = TypeVar("M")
 R = TypeVar("R")
@@ -61,7 +62,29 @@ async def sign(task: Target, /, **given: Any) -> TaskSignature[Any, Any]:
 asign = sign
 
 
-async def load_signature(key: str) -> TaskSignature[Any, Any] | None:
+async def chain(
+    tasks: Sequence[Callback],
+    name: str | None = None,
+    error: Callback | None = None,
+    success: Callback | None = None,
+    **given: Any,
+) -> ChainTaskSignature[Any, Any]:
+    """Keep a chain on the current client: see `Mageflow.chain`."""
+    return await get_client().chain(tasks, name, error, success, **given)
+
+
+achain = chain
+
+
+async def swarm(tasks: Sequence[Callback] = (), task_name: str | None = None, **given: Any) -> SwarmTaskSignature[Any]:
+    """Keep a swarm on the current client: see `Mageflow.swarm`."""
+    return await get_client().swarm(tasks, task_name, **given)
+
+
+aswarm = swarm
+
+
+async def load_signature(key: str) -> Signature[Any, Any] | None:
     """Give the signature that is kept under `key` on the current client, or None."""
     return await get_client().load_signature(key)
 

@@ -14,13 +14,13 @@ from mageflow.core.records import Control, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, RunCancelledError, RunFailedError, RunNotFoundError
 from mageflow.models.message import Outcome, TaskFailure
-from mageflow.models.run import RunInfo
+from mageflow.models.run import Progress, RunInfo
 from mageflow.ports.store import Filter, Page
+from mageflow.runtime.gathering import failure_fields
 from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.messages import failure_fields, outcome_fields
 from mageflow.runtime.shapes import load_result
 
-__all__ = ["RunHandle", "RunPage"]
+__all__ = ["RunHandle", "RunPage", "progress_of"]
 
 R = TypeVar("R")
 
@@ -111,13 +111,13 @@ class RunHandle(Generic[R]):
         if ended.status is RunStatus.CANCELLED:
             raise RunCancelledError(f"run {self.id} of task {ended.task!r} was cancelled", run_id=self.id)
         if ended.status is RunStatus.FAILED:
-            failure = TaskFailure(**failure_fields(ended))
+            failure = TaskFailure(**await self._kernel.gathering.failure(ended))
             raise RunFailedError(
                 f"run {self.id} of task {ended.task!r} failed: {failure.type}: {failure.message}",
                 run_id=self.id,
                 failure=failure,
             )
-        return cast(R, self._value(ended))
+        return cast(R, await self._kernel.gathering.value(ended, self._read_value))
 
     async def aio_result(self) -> R:
         """Wait for the end and give what the task returned: Hatchet's name for `result()`."""
@@ -130,13 +130,15 @@ class RunHandle(Generic[R]):
             TimeoutError: it has not ended in `timeout` seconds; the run goes on.
         """
         ended = await self._kernel.waiting.ended(self.id, timeout)
-        outcome = Outcome[Any](**outcome_fields(ended))
-        outcome.value = self._value(ended)
+        fields = await self._kernel.gathering.outcome(ended, self._read_value)
+        value = fields.pop("value")
+        outcome = Outcome[Any](**fields)
+        outcome.value = value
         return cast("Outcome[R]", outcome)
 
-    def _value(self, ended: RunRecord) -> Any:
-        """Give the result as the task's return annotation has it, where the task is known here and it fits."""
-        if ended.result is None or ended.status is not RunStatus.SUCCEEDED:
+    def _read_value(self, ended: RunRecord) -> Any:
+        """Give a task's result as its return annotation has it, where the task is known here and it fits."""
+        if ended.result is None:
             return None
         task = self._kernel.registry.find(ended.task)
         if task is None:
@@ -232,6 +234,22 @@ def _json(raw: msgspec.Raw | None) -> Any:
     return None if raw is None else msgspec.json.decode(raw)
 
 
+def progress_of(record: RunRecord) -> Progress | None:
+    """Count the members of a chain's or swarm's run; None for a task's."""
+    tally = record.tally
+    if tally is None:
+        return None
+    return Progress(
+        total=tally.total,
+        waiting=tally.total - tally.made,
+        running=tally.live,
+        succeeded=tally.succeeded,
+        failed=tally.failed,
+        cancelled=tally.cancelled,
+        closed=tally.closed,
+    )
+
+
 def _info(record: RunRecord, now: float) -> RunInfo:
     return RunInfo(
         id=record.key,
@@ -251,6 +269,10 @@ def _info(record: RunRecord, now: float) -> RunInfo:
         failure=TaskFailure(**failure_fields(record)) if record.failure is not None else None,
         control=record.control.value,
         worker=record.worker,
+        kind=record.form.value,
+        progress=progress_of(record),
+        parent=record.parent,
+        place=record.place,
         cause=record.cause,
         root=record.root,
         success_callbacks=list(record.on_success),

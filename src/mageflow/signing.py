@@ -14,6 +14,7 @@ from mageflow.config import MageflowConfig, RunOptions, TTLConfig
 from mageflow.core.binding import fills_on_error, fills_on_success, unfilled
 from mageflow.core.events import Slot
 from mageflow.core.ids import SIGNATURE
+from mageflow.core.members import Form
 from mageflow.core.options import Options
 from mageflow.core.records import SignatureRecord
 from mageflow.errors import (
@@ -38,8 +39,10 @@ __all__ = [
     "Target",
     "Wanted",
     "coerce_callbacks",
+    "core_options",
     "effective_message",
     "make_signature",
+    "refuse_misplaced",
     "refuse_unfilled",
 ]
 
@@ -107,7 +110,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
     name = _name_of(kernel, target)
     refuse_misplaced(wanted.bound)
     values = dump_kwargs({**(wanted.kwargs or {}), **wanted.bound})
-    options = _options(wanted.run_options)
+    options = core_options(wanted.run_options, "run_options")
     model = _model_name(kernel, wanted.model_validators)
     await kernel.announce()
     if model is None:
@@ -212,13 +215,17 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
 
 
-def _options(given: Any) -> Options:
+def core_options(given: Any, name: str) -> Options:
+    """Give the stored form of options.
+
+    Raises:
+        OptionError: something else than a `RunOptions` was given.
+    """
     if given is None:
         return Options()
     if not isinstance(given, RunOptions):
         raise OptionError(
-            f"run_options={given!r} is not a RunOptions; write run_options=mageflow.RunOptions(retries=3)",
-            option="run_options",
+            f"{name}={given!r} is not a RunOptions; write {name}=mageflow.RunOptions(retries=3)", option=name
         )
     return given.to_core()
 
@@ -283,6 +290,8 @@ async def coerce_callbacks(kernel: Kernel, callbacks: Sequence[Callback], option
 
 def effective_message(kernel: Kernel, record: SignatureRecord) -> MessageType | None:
     """Give the type of the messages of a signature: its own model, else its task's; None if not known here."""
+    if record.form is not Form.TASK:
+        return None
     if record.model is not None:
         try:
             return kernel.registry.model(record.model)

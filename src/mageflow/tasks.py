@@ -257,7 +257,7 @@ _OWNERS: Mapping[str, frozenset[str]] = {
 """Options that one engine has of its own: `Hatchet.task` of hatchet-sdk 1.43, and Taskiq's well-known labels."""
 
 _SHOWN = {"hatchet": "Hatchet", "taskiq": "Taskiq"}
-_OF_A_RUN = ("eta", "idempotency_key")
+_OF_A_RUN = ("eta", "idempotency_key", "idempotency_window")
 
 
 def _options(given: Mapping[str, Any], engine: str) -> tuple[RunOptions, dict[str, Any]]:

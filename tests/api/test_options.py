@@ -9,7 +9,18 @@ from typing import Any, cast
 
 import pytest
 
-from mageflow import Mageflow, OptionError, RetryAfter, RunFailedError, RunOptions, RunStatus, current_run
+from mageflow import (
+    Mageflow,
+    MageflowConfig,
+    OptionError,
+    RetryAfter,
+    RunFailedError,
+    RunOptions,
+    RunStatus,
+    TTLConfig,
+    UnknownTaskWarning,
+    current_run,
+)
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import ManualClock
 from tests.api.conftest import Sign, work
@@ -78,6 +89,34 @@ async def test_the_highest_priority_runs_first(mage: Mageflow, sign: Sign) -> No
     assert order == [3, 3, 2, 1, 1]
 
 
+@pytest.mark.parametrize("concurrency", [1, 5])
+async def test_a_steady_stream_of_high_work_does_not_starve_low_work(mage: Mageflow, concurrency: int) -> None:
+    begun: list[str] = []
+    low_began = asyncio.Event()
+
+    @mage.task(priority=1)
+    async def low() -> None:
+        begun.append("low")
+        low_began.set()
+
+    @mage.task(priority=3)
+    async def high(msg: dict[str, Any]) -> None:
+        begun.append("high")
+        if not low_began.is_set() and len(begun) < 500:  # as much again as is begun: there is always some waiting
+            await stream.start()
+
+    stream = await mage.sign(high)
+    await (await mage.sign(low)).start()
+    for _ in range(20):
+        await stream.start()
+    async with mage.worker(concurrency=concurrency):
+        async with asyncio.timeout(20):
+            await low_began.wait()
+    place = begun.index("low")
+    assert place < 8 + concurrency, "every eighth run that a worker takes is the longest due"
+    assert place >= 7, "and all the others go by priority"
+
+
 async def test_an_idempotency_key_gives_one_run(mage: Mageflow, sign: Sign) -> None:
     count: list[int] = []
 
@@ -99,6 +138,58 @@ async def test_an_idempotency_key_gives_one_run(mage: Mageflow, sign: Sign) -> N
     await work(mage)
     assert (await signature.start(options=once)).id == again.id
     assert count == [1]
+
+
+async def test_an_idempotency_key_with_a_window_gives_a_new_run_when_it_is_over() -> None:
+    """Whether the run of the window before has ended or not, and however long ended runs are kept else."""
+    clock = ManualClock()
+    mage = Mageflow(store=MemoryStore(clock), config=MageflowConfig(ttl=TTLConfig(ttl_when_sign_done=60)))
+
+    @mage.task
+    async def charge(msg: dict[str, Any]) -> Any:
+        return msg["n"]
+
+    signature = await mage.sign(charge, run_options=RunOptions(idempotency_window=timedelta(hours=1)))
+    once = RunOptions(idempotency_key="order-7")
+    handles = await asyncio.gather(*(signature.start({"n": n}, options=once) for n in range(10)))
+    first = handles[0]
+    assert len({handle.id for handle in handles}) == 1
+    await work(mage)
+    clock.advance(3599)
+    await mage.store.purge(100)
+    again = await signature.start({"n": 99}, options=once)
+    assert again.id == first.id
+    assert await again.result() == 0, "it is kept as long as its key gives it"
+    clock.advance(1)
+    second = await signature.start({"n": 1}, options=once)
+    assert second.id != first.id
+    assert (await signature.start(options=once)).id == second.id
+    clock.advance(3600)
+    third = await signature.start({"n": 2}, options=once)
+    assert third.id not in (first.id, second.id), "though the second has not ended"
+    await work(mage)
+    assert (await second.result(), await third.result()) == (1, 2)
+    await mage.store.purge(100)
+    clock.advance(3601)
+    await mage.store.purge(100)
+    assert await mage.load_run(third.id) is None, "then it goes like any other"
+
+
+async def test_the_windows_of_a_key_are_each_tasks_own(mage: Mageflow, sign: Sign) -> None:
+    @mage.task
+    async def one() -> None: ...
+
+    @mage.task
+    async def two() -> None: ...
+
+    once = RunOptions(idempotency_key="k", idempotency_window=60)
+    first, second = await (await sign(one)).start(options=once), await (await sign(two)).start(options=once)
+    assert first.id != second.id
+    await first.cancel()
+    assert (await (await sign(one)).start(options=once)).id == first.id
+    again = await first.retry()
+    assert again.id != first.id
+    assert (await (await sign(one)).start(options=once)).id == first.id
 
 
 async def test_an_async_body_out_of_time_is_stopped_and_tried_again(mage: Mageflow, sign: Sign) -> None:
@@ -151,6 +242,31 @@ async def test_a_run_that_no_worker_begins_in_time_fails() -> None:
     async with mage.worker():
         with pytest.raises(RunFailedError, match="ScheduleTimeout: no worker began this run"):
             await handle.result(timeout=10)
+
+
+async def test_a_run_that_no_worker_can_begin_fails_in_time_all_the_same(mage: Mageflow, sign: Sign) -> None:
+    """No claim ever looks at it: all places are taken, or nobody here knows its task."""
+    told: list[str] = []
+    over = asyncio.Event()
+
+    @mage.task
+    async def long() -> None:
+        await over.wait()
+
+    @mage.task(schedule_timeout=0.1)
+    async def waits() -> None:
+        told.append("ran")
+
+    elsewhere = Mageflow(store=mage.store)
+    with pytest.warns(UnknownTaskWarning):
+        unknown = await elsewhere.sign("unknown", run_options=RunOptions(schedule_timeout=0.1))
+    await (await sign(long)).start()
+    async with mage.worker(concurrency=1):
+        for handle in (await (await sign(waits)).start(), await unknown.start()):
+            with pytest.raises(RunFailedError, match="ScheduleTimeout"):
+                await handle.result(timeout=10)
+        over.set()
+    assert told == []
 
 
 @pytest.mark.parametrize(
@@ -231,6 +347,7 @@ async def test_a_retry_waits_for_its_backoff() -> None:
         ({"schedule_timeout": -5}, ["schedule_timeout=-5"]),
         ({"backoff_factor": 0.5}, ["backoff_factor=0.5", "1 or more"]),
         ({"idempotency_key": ""}, ["idempotency_key=''", "not empty"]),
+        ({"idempotency_window": 0}, ["idempotency_window=0"]),
         ({"idempotency_key": 7}, ["idempotency_key=7", "string"]),
     ],
 )
@@ -272,5 +389,5 @@ async def test_options_of_a_run_must_be_run_options(mage: Mageflow, sign: Sign) 
     async def noop() -> None: ...
 
     signature: Any = await sign(noop)
-    with pytest.raises(OptionError, match=r"RunOptions\(delay=5\)"):
+    with pytest.raises(OptionError, match=r"RunOptions\(retries=3\)"):
         await signature.start(options={"delay": 5})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import warnings
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -238,6 +239,34 @@ async def test_remove_spares_the_callbacks_that_it_is_told_to(mage: Mageflow, si
     await signature.remove(with_error=False)
     assert await mage.load_signature(good.key) is None
     assert await mage.load_signature(bad.key) is not None
+
+
+async def test_removing_a_signature_spares_what_its_live_runs_will_call(mage: Mageflow, sign: Sign) -> None:
+    entered, over = asyncio.Event(), asyncio.Event()
+    heard: list[str] = []
+
+    @mage.task
+    async def slow() -> None:
+        entered.set()
+        await over.wait()
+
+    @mage.task
+    async def tell(msg: dict[str, Any]) -> None:
+        heard.append(msg["who"])
+
+    used, unused = await sign(tell, who="used"), await sign(tell, who="unused")
+    flow = await sign(slow, success_callbacks=[used])
+    other = await sign(slow, success_callbacks=[unused])
+    async with mage.worker():
+        handle = await flow.start()
+        await entered.wait()
+        assert await flow.remove()
+        assert await other.remove()
+        assert await mage.load_signature(used.key) is not None
+        assert await mage.load_signature(unused.key) is None
+        over.set()
+        await handle.settled(timeout=10)
+    assert heard == ["used"]
 
 
 async def test_an_unknown_name_is_refused_with_the_near_ones(mage: Mageflow, sign: Sign) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import sys
 from pathlib import Path
@@ -250,7 +251,7 @@ async def test_a_run_whose_task_stays_unknown_fails_and_its_error_callbacks_fire
         with pytest.raises(RunFailedError, match="no worker knew the task 'never-there'"):
             await handle.result()
         await handle.settled()
-    assert told == [{"y": 2}]
+    assert told == [{"y": 2, "x": 1}]
 
 
 async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Sign) -> None:
@@ -280,6 +281,37 @@ async def test_the_runs_of_a_dead_worker_are_taken_back(mage: Mageflow, sign: Si
         assert await handle.result(timeout=20) == "alive"
     assert attempts == [1, 2]
     assert (await handle.info()).failure is None
+
+
+async def test_a_body_that_does_not_leave_with_its_worker_has_kept_its_message(mage: Mageflow, sign: Sign) -> None:
+    """Whoever executes the run next sees what this body saw, whatever was bound since."""
+    entered, over = asyncio.Event(), asyncio.Event()
+    seen: list[Any] = []
+
+    @mage.task
+    async def stubborn(msg: dict[str, Any]) -> None:
+        seen.append(msg)
+        entered.set()
+        while not over.is_set():
+            with contextlib.suppress(asyncio.CancelledError):
+                await over.wait()
+
+    signature = await sign(stubborn, x="first")
+    handle = await signature.start({"y": 1})
+
+    async def program() -> None:
+        async with mage.worker(grace=0.0):
+            await entered.wait()
+            raise RuntimeError("the program fails")
+
+    with pytest.raises(RuntimeError, match="the program fails"):
+        await program()
+    assert await handle.status() is RunStatus.QUEUED
+    await signature.kwargs.aupdate(x="second")
+    over.set()
+    await work(mage)
+    await handle.result(timeout=10)
+    assert seen == [{"x": "first", "y": 1}] * 2
 
 
 # Finished runs and unused signatures go

@@ -19,7 +19,7 @@ from msgspec import Raw
 
 from mageflow.core.decision import Decide
 from mageflow.core.events import (
-    AdvanceCallbacks,
+    Advance,
     Announce,
     AppendCallbacks,
     Claim,
@@ -28,6 +28,8 @@ from mageflow.core.events import (
     Event,
     Failed,
     HandedBack,
+    KeepCallbacks,
+    Lapse,
     PutSignature,
     RemoveSignature,
     Reroute,
@@ -44,14 +46,22 @@ from mageflow.core.events import (
     Withdraw,
 )
 from mageflow.core.options import Options
-from mageflow.core.records import Control, Failure, OutboxRow, RunRecord, SignatureRecord, TaskRecord, WorkerRecord
+from mageflow.core.records import (
+    Control,
+    Failure,
+    OutboxRow,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    WorkerRecord,
+)
 from mageflow.core.status import RunStatus
 from mageflow.errors import StoreConflictError
 from mageflow.ports.store import Filter, Page, Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import bind
+from mageflow.testing.contracts.acting import beat, bind
 
 EXAMPLES = int(os.environ.get("STATEFUL_EXAMPLES", "200"))
 BEGIN = 1_700_000_000.0
@@ -82,6 +92,7 @@ options = st.builds(
     retries=st.sampled_from([None, 2]),
     priority=st.sampled_from([None, 1, 2, 3]),
     schedule_timeout=st.sampled_from([None, 100.0]),
+    idempotency_window=st.sampled_from([None, None, 30.0, 9000.0]),
 )
 maybe = st.none()
 filters = st.one_of(
@@ -223,6 +234,11 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     def remove(self, key: str, callbacks: list[str]) -> None:
         self.commit(RemoveSignature(key=key, callbacks=tuple(set(callbacks) - {key}), token=self.token()), key)
 
+    @rule(index=indexes)
+    def keep_callbacks(self, index: int) -> None:
+        run = self.run_at(index)
+        self.commit(KeepCallbacks(run=run, token=self.token()), run)
+
     @rule(key=sig_keys, control=st.sampled_from([Control.NONE, Control.SUSPEND]))
     def hold(self, key: str, control: Control) -> None:
         self.commit(SetSignatureControl(key=key, control=control, token=self.token()), key)
@@ -232,7 +248,8 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     @rule(key=sig_keys, given=options, again=st.booleans(), index=indexes)
     def start(self, key: str, given: Options, again: bool, index: int) -> None:
         run = self.run_at(index) if again else f"run_{self.tokens:05}"
-        event = Start(run=run, signature=key, sent=Raw(b'{"y":1}'), options=given, token=self.token())
+        window = f"key:{index % 2}" if given.idempotency_window is not None else None
+        event = Start(run=run, signature=key, window=window, sent=Raw(b'{"y":1}'), options=given, token=self.token())
         self.commit(event, run, key)
         self.find_runs()
 
@@ -258,21 +275,23 @@ class SqliteLikeMemory(RuleBasedStateMachine):
 
         async def one_by_one() -> list[Any]:
             answers = [await self.model.transact(keys, bind(event), token=event.token) for event, keys in events]
-            return [*answers, await self.model.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull)]
+            return [*answers, await self.model.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull, taken=6)]
 
         async def at_once(store: Store) -> list[Any]:
             return await asyncio.gather(
                 *(store.transact(keys, bind(event), token=event.token) for event, keys in events),
-                store.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull),
+                store.claim(ROUTES, TASKS, 3, claiming(worker, pull), token=pull, taken=6),
             )
 
         assert self.wait(at_once(self.handle())) == self.wait(one_by_one())
         self.find_runs()
 
-    @rule(routes=some_routes, tasks=some_tasks, limit=st.integers(1, 4), worker=workers)
-    def pull(self, routes: list[str], tasks: list[str], limit: int, worker: str) -> None:
+    @rule(
+        routes=some_routes, tasks=some_tasks, limit=st.integers(1, 4), worker=workers, taken=st.sampled_from([0, 5, 7])
+    )
+    def pull(self, routes: list[str], tasks: list[str], limit: int, worker: str, taken: int) -> None:
         token = self.token()
-        self.both(lambda store: store.claim(routes, tasks, limit, claiming(worker, token), token=token))
+        self.both(lambda store: store.claim(routes, tasks, limit, claiming(worker, token), token=token, taken=taken))
         self.find_runs()
 
     @rule(index=indexes, worker=workers)
@@ -309,7 +328,7 @@ class SqliteLikeMemory(RuleBasedStateMachine):
             return
         page = self.both(lambda store: store.query(Filter(root=run.root or run.key, live=True), limit=50))
         reached = tuple(record.key for record in page.records)
-        self.commit(AdvanceCallbacks(run=run.key, token=self.token()), run.key)
+        self.commit(Advance(run=run.key, token=self.token()), run.key)
         sweep = run.cursor.sweep if run.cursor is not None else 0
         self.commit(Sweep(run=run.key, sweep=sweep, page=reached, last=True, token=self.token()), run.key, *reached)
         self.find_runs()
@@ -324,6 +343,12 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     def strand(self, index: int, patience: float) -> None:
         run = self.run_at(index)
         self.commit(Strand(run=run, patience=patience, token=self.token()), run)
+        self.find_runs()
+
+    @rule(index=indexes)
+    def lapse(self, index: int) -> None:
+        run = self.run_at(index)
+        self.commit(Lapse(run=run, token=self.token()), run)
         self.find_runs()
 
     @rule(index=indexes)
@@ -353,7 +378,11 @@ class SqliteLikeMemory(RuleBasedStateMachine):
 
     @rule(worker=workers)
     def beat(self, worker: str) -> None:
-        self.both(lambda store: store.beat(worker))
+        async def act(store: Store) -> Any:
+            await beat(store, worker)
+            return await store.beats()
+
+        self.both(act)
 
     @rule(routes=some_routes, limit=st.integers(1, 5))
     def give(self, routes: list[str], limit: int) -> None:
@@ -385,7 +414,7 @@ class SqliteLikeMemory(RuleBasedStateMachine):
     @invariant()
     def same_everywhere(self) -> None:
         """All records, and all rows, those included whose time has not come."""
-        for kind in ("run", "signature", "worker", "task"):
+        for kind in ("run", "signature", "worker", "task", "key"):
             self.both(listing(Filter(kind=kind), 1000, None))
         now = self.clock.now()
         self.clock.turn_to(now + 1e9)

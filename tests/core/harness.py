@@ -14,28 +14,28 @@ from msgspec import Raw
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
 from mageflow.core.events import (
-    AdvanceCallbacks,
+    AddMembers,
+    Advance,
     Announce,
     AppendCallbacks,
     Claim,
-    ClaimReply,
-    ControlReply,
+    CloseMembers,
     EditKwargs,
     End,
-    EndReply,
     Event,
     Failed,
     HandedBack,
+    Lapse,
+    PutMembers,
     PutSignature,
     RemoveSignature,
     Reroute,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
-    SignatureReply,
     Slot,
     Start,
-    StartReply,
     Stopped,
     Strand,
     Succeeded,
@@ -60,6 +60,13 @@ from mageflow.core.records import (
     index_of,
     replace,
 )
+from mageflow.core.replies import (
+    ClaimReply,
+    ControlReply,
+    EndReply,
+    SignatureReply,
+    StartReply,
+)
 from mageflow.core.status import RunStatus
 from tests.core import invariants
 
@@ -83,15 +90,19 @@ def loads(event: Event) -> tuple[str, ...]:
     """Give the keys that an event loads from the start, as its docstring says."""
     match event:
         case Start():
-            return (event.run, event.signature)
+            return (event.run, event.signature, *((event.window,) if event.window is not None else ()))
         case Sweep():
             return (event.run, *event.page)
         case RetryRun():
             return (event.run, event.new)
         case PutSignature():
             return (event.record.key,)
-        case EditKwargs() | SetSignatureControl():
+        case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
+        case AddMembers():
+            return (event.key, *(member.signature for member in event.members))
+        case PutMembers():
+            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
         case Announce():
@@ -348,6 +359,9 @@ class World:
     def strand(self, run: str, patience: float = DAY) -> EndReply:
         return self.commit(EndReply, Strand(run=run, patience=patience, defaults=self.defaults, token=self.token()))
 
+    def lapse(self, run: str) -> EndReply:
+        return self.commit(EndReply, Lapse(run=run, defaults=self.defaults, token=self.token()))
+
     def reroute(self, run: str) -> EndReply:
         return self.commit(EndReply, Reroute(run=run, token=self.token()))
 
@@ -379,12 +393,12 @@ class World:
     def advancing(self, run: str, *, page: int = SWEEP_PAGE) -> Iterator[None]:
         """Carry the continuation of a run to its end as a worker does, one commit at a time."""
         while True:
-            event = AdvanceCallbacks(run=run, defaults=self.defaults, token=self.token())
+            event = Advance(run=run, defaults=self.defaults, token=self.token())
             target = self.commit(ControlReply, event).run
             yield
             if target is None or target.cursor is None:
                 return
-            if not target.cursor.callbacks:
+            if target.cursor.callbacks is None and not target.cursor.fill:
                 break
         yield from self._sweeping(target, page)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from mageflow.core.decision import MAX_RECORDS, Decision
-from mageflow.core.events import AdvanceCallbacks, Event
+from mageflow.core.events import Advance, Event
 from mageflow.core.ids import callback_id
 from mageflow.core.records import (
     Control,
@@ -16,6 +16,7 @@ from mageflow.core.records import (
     advance_key,
     decode,
     encode,
+    lapse_key,
     replace,
 )
 from mageflow.core.status import RunStatus
@@ -93,6 +94,16 @@ def check_run(run: RunRecord, records: Records, rows: Rows) -> None:
         assert row.priority == (run.options.priority or 1)
     else:
         assert row is None, f"{run.key} is {run.status} and a claim would be made for it"
+    lapse = rows.get(lapse_key(run.key))
+    limit = run.options.schedule_timeout
+    if limit is not None and run.message is None and run.status in WAITING:
+        assert lapse is not None, f"{run.key} is {run.status} and nobody ends it when its time is over"
+        assert (lapse.run, lapse.action, lapse.due_at) == (run.key, RowAction.LAPSE, run.begin_by)
+        assert run.begin_by is not None
+        assert run.begin_by <= run.due_at + limit, "earlier where it was due before nobody knew its task"
+    else:
+        assert lapse is None, f"{run.key} is {run.status} and would be ended"
+        assert run.begin_by is None
     assert (run.status is RunStatus.UNROUTABLE) == (run.unroutable_at is not None)
     assert run.status is not RunStatus.RUNNING or run.worker is not None
     assert (run.status in ENDED) == (run.ended_at is not None)
@@ -121,7 +132,7 @@ def check_row(row: OutboxRow, records: Records) -> None:
 
 def changes_nothing(event: Event, decision: Decision, records: Records, rows: Rows) -> None:
     """The same event, decided again on what it made, has nothing left to do: its reply may have been lost."""
-    if isinstance(event, AdvanceCallbacks):
+    if isinstance(event, Advance):
         return  # it goes on where it stopped
     for record in decision.writes:
         stored = records.get(record.key)

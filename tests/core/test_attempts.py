@@ -8,19 +8,22 @@ import pytest
 from msgspec import Raw
 
 from mageflow.core.events import (
-    ClaimReply,
-    EndReply,
     Failed,
     HandedBack,
     Slot,
-    StartReply,
     Stopped,
     Succeeded,
-    Verdict,
 )
 from mageflow.core.ids import idempotent_id
 from mageflow.core.options import LONGEST_PAUSE, Options
-from mageflow.core.records import Control, Origin, RunRecord
+from mageflow.core.records import Control, Origin, RowAction, RunRecord
+from mageflow.core.replies import (
+    ClaimReply,
+    EndReply,
+    Offer,
+    StartReply,
+    Verdict,
+)
 from mageflow.core.status import RunStatus
 from tests.core.harness import DAY, DONE, Outcome, World, failed
 
@@ -97,7 +100,7 @@ def test_a_claim_holds_the_run_and_brings_what_its_message_is_made_of() -> None:
     run = world.start(key)
     reply = world.claim(run, "w1")
     assert reply.verdict is Verdict.CLAIMED
-    assert reply.signature == world.signature(key)
+    assert reply.offer == Offer(origin=Origin.MESSAGE, layers=({"to": "ada"},))
     held = world.run(run)
     assert (held.status, held.worker, held.attempt, held.started_at) == (RunStatus.RUNNING, "w1", 1, world.now)
     assert run not in world.rows
@@ -120,7 +123,7 @@ def test_a_claim_whose_reply_was_lost_is_still_the_workers() -> None:
     repeated = world.again(ClaimReply)
     assert repeated.verdict is Verdict.CLAIMED
     assert repeated.run == world.run(run)
-    assert repeated.signature == first.signature
+    assert repeated.offer == first.offer
     assert world.run(run).attempt == 1
 
 
@@ -181,8 +184,8 @@ def test_the_first_claim_takes_what_the_signature_says_by_then() -> None:
     world.append(key, Slot.SUCCESS, late)
     world.edit(key, to="ada")
     reply = world.claim(run)
-    assert reply.signature is not None
-    assert reply.signature.kwargs == {"to": "ada"}
+    assert reply.offer is not None
+    assert reply.offer.layers == ({"to": "ada"},)
     world.end(run, DONE)
     assert world.tasks_called(run) == ["late"]
 
@@ -195,7 +198,7 @@ def test_a_later_attempt_sees_what_the_first_one_saw() -> None:
     world.end(run, failed(), message=b'{"to":"ada"}')
     world.edit(key, to="bob")
     reply = world.claim(run)
-    assert reply.signature is None
+    assert reply.offer is None
     assert reply.run is not None
     assert reply.run.message == Raw(b'{"to":"ada"}')
 
@@ -243,6 +246,66 @@ def test_a_schedule_timeout_is_over_once_the_run_has_begun() -> None:
     world.end(run, failed(after=30.0))
     world.turn(500.0)
     assert world.claim(run).verdict is Verdict.CLAIMED
+
+
+def test_a_run_that_nobody_claims_ends_when_its_time_is_over() -> None:
+    world = World()
+    told = world.sign("told")
+    run = world.start(world.sign("t", error=[told], options=Options(delay=60.0, schedule_timeout=10.0)))
+    world.turn(69.5)
+    assert not world.lapse(run).accepted
+    assert world.status(run) is RunStatus.SCHEDULED
+    world.turn(0.5)
+    assert [row.run for row in world.rows.values() if row.action is RowAction.LAPSE and row.due_at <= world.now] == [
+        run
+    ]
+    assert world.lapse(run).accepted
+    assert failure_of(world.run(run)) == "ScheduleTimeout"
+    assert world.tasks_called(run) == ["told"]
+    assert not world.lapse(run).accepted
+
+
+def test_a_stranded_run_has_no_longer_than_others_to_be_begun() -> None:
+    world = World()
+    run = world.start(world.sign("t", options=Options(schedule_timeout=10.0)))
+    world.strand(run)
+    world.turn(6.0)
+    world.strand(run)
+    world.turn(3.0)
+    world.reroute(run)
+    world.turn(1.0)
+    assert world.lapse(run).accepted
+    assert failure_of(world.run(run)) == "ScheduleTimeout"
+
+
+def test_the_time_for_which_a_run_is_held_does_not_count() -> None:
+    world = World()
+    run = world.start(world.sign("t", options=Options(schedule_timeout=10.0)))
+    world.turn(9.0)
+    world.suspend(run)
+    world.turn(500.0)
+    assert not world.lapse(run).accepted
+    world.resume(run)
+    world.turn(9.0)
+    assert not world.lapse(run).accepted
+    world.turn(1.0)
+    assert world.lapse(run).accepted
+
+
+def test_a_run_that_somebody_above_holds_does_not_lapse() -> None:
+    """The hold has not been carried to it yet."""
+    world = World()
+    late = world.sign("late", options=Options(schedule_timeout=10.0))
+    run = world.start(world.sign("t", success=[late]))
+    world.finish(run)
+    [callback] = world.callbacks(run)
+    world.suspend(run)
+    world.turn(11.0)
+    world.lapse(callback.key)
+    assert world.status(callback.key) is RunStatus.SUSPENDED
+    world.cancel(run)
+    world.advance_all()
+    assert world.status(callback.key) is RunStatus.CANCELLED
 
 
 def test_a_run_whose_signature_was_removed_fails_and_its_error_callbacks_fire() -> None:
@@ -332,7 +395,7 @@ def test_an_end_without_a_message_leaves_it_to_the_next_attempt() -> None:
     run = world.start(key)
     world.claim(run)
     world.end(run, failed(), message=None)
-    assert world.claim(run).signature == world.signature(key)
+    assert world.claim(run).offer == Offer(origin=Origin.MESSAGE)
 
 
 def test_work_that_was_handed_back_counts_for_nothing() -> None:

@@ -51,29 +51,29 @@ FAILURE = {"type": "ValueError", "message": "no"}
 
 class TestTheBase:
     def test_what_was_sent_is_the_base(self) -> None:
-        assert assemble(Sent({"order_id": 1}), {}, OPEN) == {"order_id": 1}
+        assert assemble(Sent({"order_id": 1}), [{}], OPEN) == {"order_id": 1}
 
     def test_nothing_sent_is_an_empty_base(self) -> None:
-        assert assemble(Sent(None), {"to": "ada"}, OPEN) == {"to": "ada"}
+        assert assemble(Sent(None), [{"to": "ada"}], OPEN) == {"to": "ada"}
 
     @pytest.mark.parametrize("result", [None, 0, "x", [1], {"a": 1}])
     def test_a_result_goes_to_the_return_field(self, result: Any) -> None:
-        assert assemble(Result(result), {}, Shape(return_key="receipt")) == {"receipt": result}
+        assert assemble(Result(result), [{}], Shape(return_key="receipt")) == {"receipt": result}
 
     def test_an_outcome_goes_to_the_return_field(self) -> None:
-        assert assemble(Ended({"status": "cancelled"}), {}, OPEN) == {"results": {"status": "cancelled"}}
+        assert assemble(Ended({"status": "cancelled"}), [{}], OPEN) == {"results": {"status": "cancelled"}}
 
     def test_a_receiver_without_a_place_for_it_gets_no_result(self) -> None:
-        assert assemble(Result(1), {"a": 2}, Shape(forbids_extra=True)) == {"a": 2}
+        assert assemble(Result(1), [{"a": 2}], Shape(forbids_extra=True)) == {"a": 2}
 
     def test_an_error_callback_gets_the_original_message_and_the_failure_where_it_asks(self) -> None:
-        assert assemble(Failed({"order_id": 7}, FAILURE), {}, ALERT) == {"order_id": 7, "failure": FAILURE}
+        assert assemble(Failed({"order_id": 7}, FAILURE), [{}], ALERT) == {"order_id": 7, "failure": FAILURE}
 
     def test_an_error_callback_that_marks_nothing_gets_just_the_original_message_and_its_extras(self) -> None:
-        assert assemble(Failed({"order_id": 7}, FAILURE), {"why": "?"}, OPEN) == {"order_id": 7, "why": "?"}
+        assert assemble(Failed({"order_id": 7}, FAILURE), [{"why": "?"}], OPEN) == {"order_id": 7, "why": "?"}
 
     def test_the_failure_replaces_an_earlier_one_in_the_message(self) -> None:
-        told = assemble(Failed({"order_id": 7, "failure": {"type": "Old"}}, FAILURE), {}, ALERT)
+        told = assemble(Failed({"order_id": 7, "failure": {"type": "Old"}}, FAILURE), [{}], ALERT)
         assert told["failure"] == FAILURE
 
 
@@ -132,7 +132,7 @@ class TestMerging:
 
     def test_computed_fields_of_the_receivers_own_dump_are_left_out(self) -> None:
         shape = Shape(keys={"a": "a"}, names={"a": "a"}, computed=("total",), forbids_extra=True)
-        assert assemble(Sent({"a": 1, "total": 2}), {}, shape) == {"a": 1}
+        assert assemble(Sent({"a": 1, "total": 2}), [{}], shape) == {"a": 1}
 
 
 def test_an_update_replaces_per_key_whichever_spelling_was_bound() -> None:

@@ -6,10 +6,12 @@ import pytest
 from msgspec import Raw
 
 from mageflow.core.decision import MAX_RECORDS
-from mageflow.core.events import EndReply, Slot, StartReply, Succeeded, Verdict
+from mageflow.core.events import Slot, Succeeded
 from mageflow.core.ids import callback_id
 from mageflow.core.options import Options
 from mageflow.core.records import Origin, RowAction, advance_key, index_of
+from mageflow.core.replies import EndReply, StartReply, Verdict
+from mageflow.core.runs import LONGEST_LINE
 from mageflow.core.status import RunStatus
 from tests.core.harness import DAY, DONE, Outcome, World, failed
 
@@ -75,8 +77,9 @@ def test_the_claim_of_a_callback_brings_the_run_that_called_it() -> None:
     run = world.start(world.sign("t", success=[world.sign("next")]))
     world.finish(run, Succeeded(Raw(b'"receipt"')))
     reply = world.claim(world.callbacks(run)[0].key)
-    assert reply.cause is not None
-    assert reply.cause.result == Raw(b'"receipt"')
+    assert reply.offer is not None
+    assert reply.offer.answer is not None
+    assert reply.offer.answer.result == Raw(b'"receipt"')
 
 
 def test_a_callback_has_callbacks_of_its_own_and_one_root() -> None:
@@ -299,3 +302,24 @@ def test_a_run_keeps_what_it_needs_until_it_has_ended() -> None:
     assert (index.live, index.signature, index.root, index.cause) == (True, callback.signature, run, run)
     world.finish(callback.key)
     assert not index_of(world.run(callback.key)).live
+
+
+def test_a_flow_that_calls_itself_lets_younger_ones_pass_after_a_while() -> None:
+    """Its age counts for so many callbacks in a line; then it goes to the end, as if it had been started anew."""
+    world = World()
+    loop = world.sign("loop")
+    world.append(loop, Slot.SUCCESS, loop)
+    run = world.start(loop)
+    world.turn(1.0)
+    young = world.start(world.sign("young"))
+    for _ in range(LONGEST_LINE + 1):
+        world.turn(0.01)
+        assert world.due()[0] == run, "a flow that has begun is finished before a younger one begins"
+        world.finish(run)
+        [callback] = world.callbacks(run)
+        run = callback.key
+    assert world.due() == [young, run]
+    world.finish(young)
+    world.finish(run)
+    [callback] = world.callbacks(run)
+    assert callback.since == world.run(run).due_at, "and has an age of its own again"

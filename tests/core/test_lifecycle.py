@@ -9,9 +9,15 @@ import pytest
 from msgspec import Raw
 
 from mageflow.core.decision import MAX_RECORDS
-from mageflow.core.events import ControlReply, HandedBack, Stopped, Succeeded, Sweep, Verdict
+from mageflow.core.events import (
+    HandedBack,
+    Stopped,
+    Succeeded,
+    Sweep,
+)
 from mageflow.core.options import Options
 from mageflow.core.records import Control
+from mageflow.core.replies import ControlReply, Verdict
 from mageflow.core.status import RunStatus
 from tests.core.harness import DONE, World, failed
 

@@ -22,6 +22,7 @@ VALUES: dict[str, Any] = {
     "schedule_timeout": 4.0,
     "priority": 3,
     "idempotency_key": "k",
+    "idempotency_window": 60.0,
 }
 
 

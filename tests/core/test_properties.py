@@ -118,6 +118,13 @@ class History:
             self.world.strand(run, patience=(86_400.0, 86_400.0, 10.0, 0.0)[choice % 4])
             assert self.world.run(run).due_at == due_at or due_at <= self.world.now + 0.001
 
+    def lapse(self, place: int, choice: int) -> None:
+        if run := self.at(place, lambda run: choice % 4 == 0 or run.begin_by is not None):
+            before = self.world.run(run)
+            lapsed = before.begin_by is not None and before.begin_by <= self.world.now
+            assert self.world.lapse(run).accepted == lapsed
+            assert not lapsed or self.world.run(run).begin_by is None
+
     def reroute(self, place: int, choice: int) -> None:
         if run := self.at(place, lambda run: run.status is RunStatus.UNROUTABLE):
             self.world.reroute(run)
@@ -195,7 +202,7 @@ HAPPENS: tuple[Callable[[History, int, int], None], ...] = (
     *(History.end, History.end_well, History.end_well, History.end_late, History.take_back, History.strand),
     *(History.reroute, History.control, History.control_ended, History.control_ended, History.control_signature),
     *(History.retry, History.edit, History.append, History.remove, History.advance, History.go_on, History.go_on),
-    *(History.go_on, History.turn, History.turn, History.settle, History.repeat),
+    *(History.lapse, History.go_on, History.turn, History.turn, History.settle, History.repeat),
 )
 
 

@@ -11,12 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import Raw
 
+from mageflow.core.members import Form, Member, Roster, Tally
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Cursor,
     Failure,
     Index,
+    KeyRecord,
+    MembersRecord,
     Origin,
     Record,
     RunRecord,
@@ -43,6 +46,7 @@ OPTIONS = Options(
     schedule_timeout=6.0,
     priority=2,
     idempotency_key="k",
+    idempotency_window=60.0,
 )
 SIGNATURE = SignatureRecord(
     key="sig_1",
@@ -60,8 +64,29 @@ SIGNATURE = SignatureRecord(
     options=OPTIONS,
     control=Control.SUSPEND,
     control_at=1.25,
+    form=Form.SWARM,
+    roster=Roster(
+        count=51,
+        closed=False,
+        stopped=True,
+        auto_close=True,
+        window=3,
+        stop_after=2,
+        most=60,
+        feeds=("run_1",),
+        added=("token",),
+    ),
     active_ttl=60.0,
     done_ttl=7.0,
+)
+MEMBERS = MembersRecord(
+    key="sig_1/0",
+    rev=2,
+    token="e",
+    created_at=1.0,
+    expires_at=2.0,
+    owner="sig_1",
+    members=(Member(signature="sig_5", sent=Raw(b'{"a":1}')), Member(signature="sig_6")),
 )
 RUN = RunRecord(
     key="run_3",
@@ -94,18 +119,41 @@ RUN = RunRecord(
     unroutable_at=5.5,
     waits_since=6.5,
     root="run_1",
+    form=Form.CHAIN,
+    tally=Tally(
+        total=9,
+        closed=False,
+        auto_close=True,
+        window=3,
+        stop_after=2,
+        made=8,
+        succeeded=1,
+        failed=2,
+        cancelled=1,
+        stopping=True,
+        told=1,
+        earlier="run_7",
+    ),
     parent="run_0",
+    place=4,
+    owner="sig_9",
     cause="run_2",
+    source="run_5",
+    answer="run_6",
     lineage=("run_1", "run_0"),
-    cursor=Cursor(callbacks=400, sweep=3),
+    cursor=Cursor(callbacks=400, fill=True, sweep=3),
     since=1.75,
+    hops=3,
+    begin_by=8.5,
+    keeps=("sig_2",),
     done_ttl=7.0,
 )
 WORKER = WorkerRecord(
     key="wrk_1", rev=1, token="c", created_at=1.0, name="w", host="h", pid=42, tasks=("t", "u"), routes=("r",)
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
-FULL: list[Record] = [SIGNATURE, RUN, WORKER, TASK]
+KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
+FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(
@@ -255,7 +303,10 @@ def test_one_wrong_byte_is_read_or_refused(at: int, byte: int) -> None:
 
 
 def test_a_signature_keeps_the_callbacks_that_it_names() -> None:
-    assert index_of(SIGNATURE) == Index(kind="signature", live=False, task="t", names=("sig_2", "sig_3", "sig_4"))
+    pages = ("sig_1/0", "sig_1/1")
+    names = ("sig_2", "sig_3", "sig_4", *pages)
+    assert index_of(SIGNATURE) == Index(kind="signature", live=False, task="t", names=names)
+    assert index_of(MEMBERS) == Index(kind="members", live=False, names=("sig_5", "sig_6"))
 
 
 def test_a_worker_is_live_and_the_name_of_a_task_is_not() -> None:
@@ -264,7 +315,7 @@ def test_a_worker_is_live_and_the_name_of_a_task_is_not() -> None:
 
 
 @pytest.mark.parametrize("status", sorted(LIVE))
-def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None:
+def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_it(status: RunStatus) -> None:
     run = replace(RUN, status=status, cursor=None, lineage=("run_1", "run_0", "run_2"))
     assert index_of(run) == Index(
         kind="run",
@@ -275,7 +326,8 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
         root="run_1",
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
-        names=("run_0",),
+        names=("run_0", "sig_2"),
+        parent="run_0",
     )
 
 
@@ -283,7 +335,7 @@ def test_a_live_run_keeps_what_its_controls_come_from(status: RunStatus) -> None
 def test_an_ended_run_lives_on_while_it_has_a_continuation(status: RunStatus) -> None:
     run = replace(RUN, status=status)
     assert index_of(run).live
-    assert index_of(run).names == ("run_0",)
+    assert index_of(run).names == ("run_0", "sig_2")
     ended = index_of(replace(run, cursor=None))
     assert (ended.live, ended.names, ended.worker) == (False, (), None)
 

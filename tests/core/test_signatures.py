@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from mageflow.core.events import Announce, PutSignature, SignatureReply, Slot, Withdraw
+from mageflow.core.events import (
+    Announce,
+    PutSignature,
+    Slot,
+    Withdraw,
+)
 from mageflow.core.options import Options
 from mageflow.core.presence import TASK_NAME_TTL
 from mageflow.core.records import (
@@ -16,6 +21,7 @@ from mageflow.core.records import (
     replace,
     task_key,
 )
+from mageflow.core.replies import SignatureReply
 from mageflow.core.status import RunStatus
 from tests.core.harness import DAY, World, failed
 
@@ -130,8 +136,8 @@ def test_an_edit_leaves_runs_that_have_begun_alone() -> None:
     run = world.start(key)
     claimed = world.claim(run)
     world.edit(key, a=2)
-    assert claimed.signature is not None
-    assert claimed.signature.kwargs == {"a": 1}
+    assert claimed.offer is not None
+    assert claimed.offer.layers == ({"a": 1},)
 
 
 # Append

@@ -13,7 +13,7 @@ from pathlib import Path
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.stores.sqlite.connection import SCHEMA_VERSION
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import Actor
+from mageflow.testing.contracts.acting import Actor, beat
 
 
 async def main() -> None:
@@ -28,7 +28,7 @@ async def main() -> None:
     await actor.end(run)
     await actor.start(run="run_waits", priority=2)
     await actor.work("wrk_a")
-    await store.beat("wrk_a")
+    await beat(store, "wrk_a")
     await store.aclose()
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA journal_mode = DELETE")  # so that the file is whole without a log beside it

@@ -88,7 +88,7 @@ SMALL = {"order_id": 1, "at": "2026-01-02T03:04:05Z", "pet": {"kind": "dog"}}
 def trip(model: type[BaseModel], message: Any, bound: Mapping[str, Any] | None = None) -> Any:
     """Send a message to a task of `model` and give what the body receives."""
     kind = message_type(model)
-    return kind.validate(assemble(Sent(dump_message(message)), dump_kwargs(bound or {}), kind.shape))
+    return kind.validate(assemble(Sent(dump_message(message)), [dump_kwargs(bound or {})], kind.shape))
 
 
 # The way of a message
@@ -296,7 +296,7 @@ def test_a_model_local_to_a_function_keeps_its_marks() -> None:
         receipt: Annotated[Item, ReturnValue()] | None
 
     kind = message_type(Local)
-    received = kind.validate(assemble(Result({"stock_keeping_unit": "x"}), {"inner": {"sku": "y"}}, kind.shape))
+    received = kind.validate(assemble(Result({"stock_keeping_unit": "x"}), [{"inner": {"sku": "y"}}], kind.shape))
     assert received.receipt == item("x")
 
 

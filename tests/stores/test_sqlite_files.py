@@ -340,6 +340,26 @@ async def test_a_corrupt_file_says_how_to_save_what_is_left(path: Path) -> None:
 # Processes
 
 
+async def test_who_finds_nothing_due_waits_for_no_writer(path: Path) -> None:
+    """An idle worker's looks at the outbox and at the beats take no lock that a commit needs."""
+    store = SqliteStore(path)
+    actor = Actor(store)
+    await actor.sign()
+    await actor.start(delay=3600.0)
+    await actor.work("wrk_a")
+    other = sqlite3.connect(path, isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    async with asyncio.timeout(5):
+        claims = await actor.pull()
+        assert claims.replies == ()
+        assert claims.next_due is not None
+        assert await store.due(["r", "advance"], 10, redeliver_after=60.0) == []
+        assert await store.beats() == {"wrk_a": 0}
+    other.execute("COMMIT")
+    other.close()
+    await store.aclose()
+
+
 async def test_nobody_hears_that_the_file_is_locked(path: Path) -> None:
     """A writer in another connection holds the file for a while; calls take longer, and succeed."""
     store = SqliteStore(path)
@@ -348,7 +368,7 @@ async def test_nobody_hears_that_the_file_is_locked(path: Path) -> None:
     blocker.execute("BEGIN IMMEDIATE")
     asyncio.get_running_loop().call_later(0.05, blocker.execute, "COMMIT")
     await asyncio.gather(
-        *(put(store, TaskRecord(key=f"k{n}", created_at=0.0, route="r")) for n in range(10)), store.beat("x")
+        *(put(store, TaskRecord(key=f"k{n}", created_at=0.0, route="r")) for n in range(10)), store.purge(10)
     )
     assert await store.count(Filter(kind="task")) == 10
     blocker.close()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from mageflow import RunHandle, TaskSignature
+from mageflow import RunHandle, Signature
 from mageflow.cli.output import CommandError
 from mageflow.client import Mageflow
 
@@ -16,7 +16,7 @@ _MENTIONED = 5
 _LOOKED_FOR = 1000
 
 
-async def choose(mage: Mageflow, wanted: str) -> RunHandle[Any] | TaskSignature[Any, Any]:
+async def choose(mage: Mageflow, wanted: str) -> RunHandle[Any] | Signature[Any, Any]:
     """Find the one run or signature whose key is, or begins, as wanted, with or without what stands before its `_`.
 
     Raises:
@@ -47,7 +47,7 @@ async def choose_run(mage: Mageflow, wanted: str, command: str) -> RunHandle[Any
     return found
 
 
-async def _load(mage: Mageflow, key: str) -> RunHandle[Any] | TaskSignature[Any, Any] | None:
+async def _load(mage: Mageflow, key: str) -> RunHandle[Any] | Signature[Any, Any] | None:
     return await mage.load_run(key) or await mage.load_signature(key)
 
 

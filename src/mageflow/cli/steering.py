@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from rich.text import Text
 
-from mageflow import Explanation, RunHandle, TaskSignature
+from mageflow import Explanation, RunHandle, Signature
 from mageflow.cli.choosing import choose, choose_run
 from mageflow.cli.explaining import next_step
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
@@ -125,14 +125,14 @@ def _controlled(verb: str) -> _Steer:
         ended = isinstance(found, RunHandle) and (await found.status()).is_terminal
         await _METHODS[verb](found)
         told = await mage.explain(key)
-        if isinstance(found, TaskSignature):
+        if isinstance(found, Signature):
             return told, _OF_SIGNATURES[verb]
         return told, _remark(verb, told, ended=ended)
 
     return act
 
 
-_Found = RunHandle[Any] | TaskSignature[Any, Any]
+_Found = RunHandle[Any] | Signature[Any, Any]
 
 _METHODS: dict[str, Callable[[_Found], Awaitable[None]]] = {
     "cancel": lambda found: found.cancel(),

@@ -1,153 +1,98 @@
-"""The rules of a run's attempts: start, claim, end, and what happens when nobody can or does."""
+"""The rules of a run's attempts: claim, end, and what happens when nobody can or does."""
 
 from __future__ import annotations
 
-from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import (
     Claim,
-    ClaimReply,
     Defaults,
     End,
-    EndReply,
     Failed,
     HandedBack,
+    Lapse,
     Reroute,
-    RetryRun,
-    Start,
-    StartReply,
     Stopped,
     Strand,
     Succeeded,
     TakeBack,
+)
+from mageflow.core.flow import finish
+from mageflow.core.members import members_keys
+from mageflow.core.offers import innermost_swarm, offer_of
+from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
+from mageflow.core.records import (
+    Control,
+    Failure,
+    RunRecord,
+    SignatureRecord,
+    lapse_key,
+    replace,
+)
+from mageflow.core.replies import (
+    ClaimReply,
+    EndReply,
+    Offer,
     Verdict,
 )
-from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
-from mageflow.core.records import Control, Failure, Origin, RunRecord, SignatureRecord, replace
-from mageflow.core.runs import (
-    control_of,
-    finish,
-    missing,
-    move,
-    new_run,
-    removed,
-    run_in,
-    run_row,
-    signature_in,
-    touch,
-    wait,
-)
+from mageflow.core.runs import HOLDING, control_of, has_begun, move, removed, run_row, settle_rows, wait
 from mageflow.core.status import WAITING, RunStatus
+from mageflow.core.work import Work
 
-__all__ = ["claim", "end", "reroute", "retry", "start", "strand", "take_back"]
+__all__ = ["claim", "end", "is_told_off", "lapse", "reroute", "strand", "take_back"]
 
-_HOLDING = (Control.SUSPEND, Control.INTERRUPT)
-_FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
 _NEXT_LOOK = 5.0
 """Seconds until a run whose task nobody knows is looked at again, at least."""
 _EARLY = 1e-3
 """Seconds by which an engine's own clock may run ahead of the store's."""
 
 
-def start(records: Records, event: Start, now: float, jitter: float) -> Decision | Need:
-    """Make a run of a signature, once."""
-    if need := missing(records, (event.run, event.signature)):
-        return need
-    existing = run_in(records, event.run)
-    if existing is not None:
-        return Decision(reply=StartReply(run=existing, created=existing.token == event.token))
-    signature = signature_in(records, event.signature)
-    if signature is None:
-        return Decision(reply=StartReply())
-    options = merge_options(event.options, signature.options, event.defaults.get(signature.task))
-    made = new_run(signature, event.run, now, origin=event.origin, options=options)
-    run = replace(made, sent=event.sent)
-    return Decision(
-        writes=(run,),
-        rows=() if run.status is RunStatus.SUSPENDED else (run_row(run),),
-        touches=touch(signature, now, run.due_at),
-        reply=StartReply(run=run, created=True),
-    )
-
-
-def retry(records: Records, event: RetryRun, now: float, jitter: float) -> Decision | Need:
-    """Make a new run of what the ended run `event.run` was, with the message it received."""
-    if need := missing(records, (event.run, event.new)):
-        return need
-    again = run_in(records, event.new)
-    if again is not None:
-        return Decision(reply=StartReply(run=again, created=again.token == event.token))
-    ended = run_in(records, event.run)
-    if ended is None or not ended.status.is_terminal:
-        return Decision(reply=StartReply())
-    if need := missing(records, (*ended.lineage, *(() if ended.message is not None else (ended.signature,)))):
-        return need
-    if ended.message is None and signature_in(records, ended.signature) is None:
-        return Decision(reply=StartReply())
-    # A cancel was for what was there then, not for what somebody asks for now; a hold goes on until it is let go.
-    lineage = tuple(key for key in ended.lineage if control_of(records, Control.NONE, (key,)) is not Control.CANCEL)
-    held = control_of(records, Control.NONE, lineage) is not Control.NONE
-    run = RunRecord(
-        key=event.new,
-        created_at=now,
-        signature=ended.signature,
-        task=ended.task,
-        route=ended.route,
-        status=RunStatus.SUSPENDED if held else RunStatus.QUEUED,
-        due_at=now,
-        origin=ended.origin,
-        sent=ended.sent,
-        message=ended.message,
-        on_success=ended.on_success,
-        on_error=ended.on_error,
-        on_done=ended.on_done,
-        model=ended.model,
-        options=replace(ended.options, delay=None, eta=None, idempotency_key=None),
-        root=ended.root,
-        cause=ended.cause,
-        lineage=lineage,
-        done_ttl=ended.done_ttl,
-    )
-    return Decision(writes=(run,), rows=() if held else (run_row(run),), reply=StartReply(run=run, created=True))
-
-
-def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
+def claim(work: Work, event: Claim) -> ClaimReply:
     """Give a run to a worker, if it may have it."""
-    run = run_in(records, event.run)
+    run = work.run(event.run)
     if run is None:
-        return Decision(settled=(event.run,), reply=ClaimReply(verdict=Verdict.ABSENT))
+        work.settle(event.run)
+        return ClaimReply(verdict=Verdict.ABSENT)
     repeated = run.status is RunStatus.RUNNING and run.worker == event.worker and run.token == event.token
-    if not repeated and (verdict := _standing(run, now)) is not None:
-        settled = (run.key,) if verdict in (Verdict.ENDED, Verdict.PARKED) else ()
-        return Decision(settled=settled, reply=ClaimReply(verdict=verdict, run=run))
+    if not repeated and (verdict := _standing(run, work.now)) is not None:
+        if verdict in (Verdict.ENDED, Verdict.PARKED):
+            work.settle(run.key)
+        return ClaimReply(verdict=verdict, run=run)
     first = run.message is None
-    wanted = [*run.lineage]
-    if first:
-        wanted.append(run.signature)
-        if run.origin in _FROM_CAUSE and run.cause is not None:
-            wanted.append(run.cause)
-    if need := missing(records, wanted):
-        return need
-    signature = signature_in(records, run.signature) if first else None
-    cause = run_in(records, run.cause) if first and run.cause is not None else None
-    if not repeated and (control := control_of(records, run.control, run.lineage)) is not Control.NONE:
-        return _refuse(records, run, control, now, event.defaults)
-    if first and signature is not None and not repeated:
-        run = _refreshed(run, signature, event.defaults)
-    if first and (lapse := _lapse(run, signature, cause, now)) is not None:
-        return _ended_by_claim(finish(records, replace(run, failure=lapse), RunStatus.FAILED, now, event.defaults))
-    if repeated:
-        return Decision(reply=ClaimReply(verdict=Verdict.CLAIMED, run=run, signature=signature, cause=cause))
-    move(run, RunStatus.RUNNING)
-    held = replace(
-        run,
-        status=RunStatus.RUNNING,
-        worker=event.worker,
-        attempt=run.attempt + 1,
-        started_at=now,
-        unroutable_at=None,
+    owner = (run.owner,) if run.owner is not None else ()
+    work.need((*run.lineage, *((run.signature, *owner) if first else ())))
+    if not repeated:
+        control = Control.CANCEL if is_told_off(work, run) else control_of(work, run)
+        if control is not Control.NONE:
+            return _refuse(work, run, control)
+        if first and (signature := work.signature(run.signature)) is not None:
+            run = _refreshed(run, signature, event.defaults)
+    offer = _offer(work, run) if first else None
+    if isinstance(offer, Failure):
+        return ClaimReply(verdict=Verdict.ENDED, run=finish(work, replace(run, failure=offer), RunStatus.FAILED))
+    if not repeated:
+        move(run, RunStatus.RUNNING)
+        waited = run
+        run = replace(
+            run,
+            status=RunStatus.RUNNING,
+            worker=event.worker,
+            attempt=run.attempt + 1,
+            started_at=work.now,
+            unroutable_at=None,
+            begin_by=None,
+        )
+        settle_rows(work, waited)
+        work.put(run)
+    return ClaimReply(
+        verdict=Verdict.CLAIMED, run=run, offer=offer, ahead=_ahead(work, run), swarm=innermost_swarm(work, run)
     )
-    reply = ClaimReply(verdict=Verdict.CLAIMED, run=held, signature=signature, cause=cause)
-    return Decision(writes=(held,), settled=(run.key,), reply=reply)
+
+
+def _ahead(work: Work, run: RunRecord) -> tuple[str, ...]:
+    """Give what the end of a member will load to make the next one, whose signature is often the same."""
+    parent = work.run(run.parent) if run.parent is not None and run.place is not None else None
+    if parent is None or parent.tally is None or parent.tally.made >= parent.tally.total:
+        return ()
+    return (*members_keys(parent.signature, parent.tally.made, parent.tally.made + 1), run.signature)
 
 
 def _standing(run: RunRecord, now: float) -> Verdict | None:
@@ -163,6 +108,14 @@ def _standing(run: RunRecord, now: float) -> Verdict | None:
     return None
 
 
+def is_told_off(work: Work, run: RunRecord) -> bool:
+    """Whether a member that has not begun is not to begin any more, because its swarm is stopping."""
+    if run.parent is None or run.place is None or has_begun(run):
+        return False
+    parent = work.run(run.parent)
+    return parent is not None and parent.tally is not None and parent.tally.stopping
+
+
 def _refreshed(run: RunRecord, signature: SignatureRecord, defaults: Defaults) -> RunRecord:
     """Take over what the signature says by now, and the options of the task, which the starter may not have known."""
     return replace(
@@ -174,79 +127,83 @@ def _refreshed(run: RunRecord, signature: SignatureRecord, defaults: Defaults) -
     )
 
 
-def _refuse(records: Records, run: RunRecord, control: Control, now: float, defaults: Defaults) -> Decision | Need:
+def _refuse(work: Work, run: RunRecord, control: Control) -> ClaimReply:
     """A control of the lineage stops the run at its claim."""
     if control is Control.CANCEL:
-        return _ended_by_claim(finish(records, run, RunStatus.CANCELLED, now, defaults))
-    decision = wait(run, run.due_at, now, control)
-    return replace(decision, reply=ClaimReply(verdict=Verdict.PARKED, run=decision.reply))
+        return ClaimReply(verdict=Verdict.ENDED, run=finish(work, run, RunStatus.CANCELLED))
+    return ClaimReply(verdict=Verdict.PARKED, run=wait(work, run, run.due_at, control))
 
 
-def _ended_by_claim(decision: Decision | Need) -> Decision | Need:
-    if isinstance(decision, Need):
-        return decision
-    return replace(decision, reply=ClaimReply(verdict=Verdict.ENDED, run=decision.reply))
-
-
-def _lapse(run: RunRecord, signature: SignatureRecord | None, cause: RunRecord | None, now: float) -> Failure | None:
-    """Say why a run can no longer begin, if it cannot."""
+def _offer(work: Work, run: RunRecord) -> Offer | Failure:
+    """Give what the message is assembled from, or why the run can no longer begin."""
     limit = run.options.schedule_timeout
-    if limit is not None and now - run.due_at > limit and run.status is not RunStatus.RUNNING:
-        return Failure(
-            type="ScheduleTimeout",
-            message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
-            f"{now - run.due_at:.3g} s ago); start more workers or give it a longer schedule_timeout",
-        )
-    if signature is None:
+    if limit is not None and run.status is not RunStatus.RUNNING:
+        begin_by = run.begin_by if run.begin_by is not None else run.due_at + limit
+        if work.now > begin_by:
+            return _too_late(limit, begin_by, work.now)
+    if work.signature(run.signature) is None:
         return removed(run.signature)
-    if run.origin in _FROM_CAUSE and cause is None:
-        return Failure(
-            type="RunNotFoundError",
-            message=f"the run {run.cause} whose end called this one is gone from the store, and its result with it; "
-            "give its signature a longer ttl_when_sign_done",
-        )
-    return None
+    return offer_of(work, run)
 
 
-def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
+def _too_late(limit: float, begin_by: float, now: float) -> Failure:
+    return Failure(
+        type="ScheduleTimeout",
+        message=f"no worker began this run within its schedule_timeout of {limit:g} s (it was due "
+        f"{now - begin_by + limit:.3g} s ago); start more workers or give it a longer schedule_timeout",
+    )
+
+
+def lapse(work: Work, event: Lapse) -> EndReply:
+    """End a run that nobody has begun in time, though no claim may ever come to look at it."""
+    run = work.run(event.run)
+    if run is None or run.status not in WAITING or run.begin_by is None:
+        work.settle(lapse_key(event.run))
+        return EndReply(run=run, accepted=False)
+    if work.now < run.begin_by:  # it was held and let go since
+        return EndReply(run=run, accepted=False)
+    work.need((run.signature, *run.lineage))
+    control = control_of(work, run)
+    if control is Control.CANCEL:
+        return EndReply(run=finish(work, run, RunStatus.CANCELLED), accepted=True)
+    if control is not Control.NONE:
+        return EndReply(run=wait(work, run, run.due_at, control), accepted=True)
+    signature = work.signature(run.signature)
+    late = _refreshed(run, signature, event.defaults) if signature is not None else run
+    failure = _too_late(run.options.schedule_timeout or 0.0, run.begin_by, work.now)
+    return EndReply(run=finish(work, replace(late, failure=failure), RunStatus.FAILED), accepted=True)
+
+
+def end(work: Work, event: End) -> EndReply:
     """Take what an attempt came to, if the run is still this attempt's."""
-    run = run_in(records, event.run)
+    run = work.run(event.run)
     if run is None:
-        return Decision(reply=EndReply(run=None, accepted=False))
+        return EndReply(run=None, accepted=False)
     if run.status is not RunStatus.RUNNING or run.worker != event.worker or run.attempt != event.attempt:
-        return Decision(reply=EndReply(run=run, accepted=run.token == event.token))
-    if need := missing(records, run.lineage):
-        return need
+        return EndReply(run=run, accepted=run.token == event.token)
     if run.message is None and event.message is not None:
         run = replace(run, message=event.message)
-    control = control_of(records, run.control, run.lineage)
-    decision = _after(records, run, event, now, jitter, control)
-    if isinstance(decision, Need):
-        return decision
-    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+    return EndReply(run=_after(work, run, event, control_of(work, run)), accepted=True)
 
 
-def _after(
-    records: Records, run: RunRecord, event: End, now: float, jitter: float, control: Control
-) -> Decision | Need:
+def _after(work: Work, run: RunRecord, event: End, control: Control) -> RunRecord:
     if control is Control.CANCEL:
-        return finish(records, run, RunStatus.CANCELLED, now, event.defaults)
+        return finish(work, run, RunStatus.CANCELLED)
     match event.outcome:
         case Succeeded(result):
-            succeeded = replace(run, result=result, failure=None)
-            return finish(records, succeeded, RunStatus.SUCCEEDED, now, event.defaults)
+            return finish(work, replace(run, result=result, failure=None), RunStatus.SUCCEEDED)
         case Failed() as failed:
             failures = run.failures + 1
             run = replace(run, failure=failed.failure, failures=failures)
             if not failed.retry or failures > (run.options.retries or 0):
-                return finish(records, run, RunStatus.FAILED, now, event.defaults)
-            return wait(run, now + _pause(run, failed, jitter), now, control)
-        case Stopped() if control in _HOLDING:
-            return _park(run, now)
+                return finish(work, run, RunStatus.FAILED)
+            return wait(work, run, work.now + _pause(run, failed, work.jitter), control)
+        case Stopped() if control in HOLDING:
+            return _park(work, run)
         case HandedBack(after):
-            return wait(run, now + after, now, control)
+            return wait(work, run, work.now + after, control)
         case Stopped():
-            return wait(run, now, now, control)
+            return wait(work, run, work.now, control)
 
 
 def _pause(run: RunRecord, failed: Failed, jitter: float) -> float:
@@ -255,26 +212,24 @@ def _pause(run: RunRecord, failed: Failed, jitter: float) -> float:
     return min(max(0.0, failed.after), LONGEST_PAUSE)
 
 
-def _park(run: RunRecord, now: float) -> Decision:
+def _park(work: Work, run: RunRecord) -> RunRecord:
     move(run, RunStatus.INTERRUPTED)
-    parked = replace(run, status=RunStatus.INTERRUPTED, waits_since=now)
-    return Decision(writes=(parked,), reply=parked)
+    parked = replace(run, status=RunStatus.INTERRUPTED, waits_since=work.now)
+    work.put(parked)
+    return parked
 
 
-def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> Decision | Need:
+def take_back(work: Work, event: TakeBack) -> EndReply:
     """Take a run from a dead worker: tried again, or failed where workers keep dying of it."""
-    run = run_in(records, event.run)
+    run = work.run(event.run)
     if run is None or run.status is not RunStatus.RUNNING or run.worker != event.worker:
-        return Decision(reply=EndReply(run=run, accepted=run is not None and run.token == event.token))
-    if need := missing(records, run.lineage):
-        return need
+        return EndReply(run=run, accepted=run is not None and run.token == event.token)
     run = replace(run, losses=run.losses + 1)
-    control = control_of(records, run.control, run.lineage)
-    decision: Decision | Need
+    control = control_of(work, run)
     if control is Control.CANCEL:
-        decision = finish(records, run, RunStatus.CANCELLED, now, event.defaults)
+        after = finish(work, run, RunStatus.CANCELLED)
     elif control is Control.INTERRUPT:
-        decision = _park(run, now)
+        after = _park(work, run)
     elif run.losses > event.max_losses:
         lost = Failure(
             type="WorkerLostError",
@@ -282,44 +237,41 @@ def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> D
             "not tried again, since it may be what kills them (memory, a crash in native code)",
             attempt=run.attempt,
         )
-        decision = finish(records, replace(run, failure=lost), RunStatus.FAILED, now, event.defaults)
+        after = finish(work, replace(run, failure=lost), RunStatus.FAILED)
     else:
-        decision = wait(run, now, now, control)
-    if isinstance(decision, Need):
-        return decision
-    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+        after = wait(work, run, work.now, control)
+    return EndReply(run=after, accepted=True)
 
 
-def strand(records: Records, event: Strand, now: float, jitter: float) -> Decision | Need:
+def strand(work: Work, event: Strand) -> EndReply:
     """Let a run wait for a worker that knows its task, and fail it when none comes."""
-    run = run_in(records, event.run)
+    run = work.run(event.run)
     if run is None:
-        return Decision(settled=(event.run,), reply=EndReply(run=None, accepted=False))
-    if run.status not in WAITING or run.due_at > now + _EARLY:  # it has been tried since it was seen, or waits already
-        return Decision(reply=EndReply(run=run, accepted=run.token == event.token))
-    since = run.unroutable_at if run.unroutable_at is not None else now
-    if now >= since + event.patience:
+        work.settle(event.run)
+        return EndReply(run=None, accepted=False)
+    if run.status not in WAITING or run.due_at > work.now + _EARLY:  # tried since it was seen, or it waits already
+        return EndReply(run=run, accepted=run.token == event.token)
+    since = run.unroutable_at if run.unroutable_at is not None else work.now
+    if work.now >= since + event.patience:
         unknown = Failure(
             type="UnknownTaskError",
-            message=f"no worker knew the task {run.task!r} for {now - since:.3g} s; start a worker of the code that "
-            "registers it, then retry this run",
+            message=f"no worker knew the task {run.task!r} for {work.now - since:.3g} s; start a worker of the code "
+            "that registers it, then retry this run",
         )
-        decision = finish(records, replace(run, failure=unknown), RunStatus.FAILED, now, event.defaults)
-        if isinstance(decision, Need):
-            return decision
-        return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+        return EndReply(run=finish(work, replace(run, failure=unknown), RunStatus.FAILED), accepted=True)
     if run.status is not RunStatus.UNROUTABLE:
         move(run, RunStatus.UNROUTABLE)
     # It is looked at again before it fails, less and less often: who knows its task may have come meanwhile.
-    due_at = min(since + event.patience, now + max(_NEXT_LOOK, now - since))
+    due_at = min(since + event.patience, work.now + max(_NEXT_LOOK, work.now - since))
     stranded = replace(run, status=RunStatus.UNROUTABLE, unroutable_at=since, due_at=due_at)
-    return Decision(writes=(stranded,), rows=(run_row(stranded),), reply=EndReply(run=stranded, accepted=True))
+    work.put(stranded)
+    work.put_row(run_row(stranded))
+    return EndReply(run=stranded, accepted=True)
 
 
-def reroute(records: Records, event: Reroute, now: float, jitter: float) -> Decision | Need:
+def reroute(work: Work, event: Reroute) -> EndReply:
     """Make a stranded run due again."""
-    run = run_in(records, event.run)
+    run = work.run(event.run)
     if run is None or run.status is not RunStatus.UNROUTABLE:
-        return Decision(reply=EndReply(run=run, accepted=False))
-    decision = wait(run, now, now, Control.NONE)
-    return replace(decision, reply=EndReply(run=decision.reply, accepted=True))
+        return EndReply(run=run, accepted=False)
+    return EndReply(run=wait(work, run, work.now, Control.NONE), accepted=True)

@@ -64,6 +64,10 @@ class Shape(Struct, frozen=True, kw_only=True, eq=False):
     """Where a result goes; None: nowhere."""
     error_key: str | None = None
     """Where a failure goes; None: nowhere."""
+    takes_outcomes: bool = False
+    """Whether the return field is a list of `Outcome`: a swarm then gives every member's, not the results alone."""
+    takes_failures: bool = False
+    """Whether the error field is a list: a swarm then gives every failure, else its own."""
     forbids_extra: bool = False
     computed: Collection[str] = ()
     """Keys that the model's own full dump has beside its fields, and that it would refuse or take for extras."""
@@ -93,24 +97,24 @@ class Failed(Struct, frozen=True, tag="failed"):
     """The message of a failed run as its task received it, and its failure for the field that asks for it."""
 
     message: Mapping[str, Any]
-    failure: Mapping[str, Any]
+    failure: Any
 
 
 class Ended(Struct, frozen=True, tag="ended"):
     """The outcome of the run that is answered, for the return field."""
 
-    outcome: Mapping[str, Any]
+    outcome: Any
 
 
 Base = Sent | Result | Failed | Ended
 """What a message begins with, before the bound values."""
 
 
-def assemble(base: Base, bound: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Give the message that a receiver of `shape` gets: the base, with the bound values merged in.
+def assemble(base: Base, layers: Iterable[Mapping[str, Any]], shape: Shape) -> dict[str, Any]:
+    """Give the message that a receiver of `shape` gets: the base, with the bound values merged in, layer by layer.
 
-    Where both set a key the bound value stands, and dicts are merged to any depth: API.md A, «the message a task
-    receives», rules 1 and 2.
+    Where both set a key the later value stands, and dicts are merged to any depth: API.md A, «the message a task
+    receives», rules 1 and 2; API.md B, «binding, later wins».
     """
     begun: Mapping[str, Any]
     match base:
@@ -122,7 +126,10 @@ def assemble(base: Base, bound: Mapping[str, Any], shape: Shape) -> dict[str, An
             begun = base_for_error(message, failure, shape)
         case Ended(outcome):
             begun = base_for_result(outcome, shape)
-    return merge(begun, bound, shape)
+    merged = normalise(begun, shape)
+    for layer in layers:
+        merged = _merge(merged, normalise(layer, shape))
+    return merged
 
 
 def base_for_result(result: Any, shape: Shape) -> dict[str, Any]:
@@ -130,7 +137,7 @@ def base_for_result(result: Any, shape: Shape) -> dict[str, Any]:
     return {} if shape.return_key is None else {shape.return_key: result}
 
 
-def base_for_error(message: Mapping[str, Any], failure: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
+def base_for_error(message: Mapping[str, Any], failure: Any, shape: Shape) -> dict[str, Any]:
     """Give the failed run's message, with the failure in the receiver's error field if it marks one."""
     begun = normalise(message, shape)
     if shape.error_key is not None:

@@ -2,101 +2,120 @@
 
 from __future__ import annotations
 
-from mageflow.core.decision import Decision, Need, Records
+from collections.abc import Iterable
+
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
+    KeepCallbacks,
     PutSignature,
     RemoveSignature,
     SetSignatureControl,
-    SignatureReply,
     Slot,
 )
-from mageflow.core.records import Record, SignatureRecord, replace
-from mageflow.core.runs import missing, signature_in, touch
+from mageflow.core.members import members_keys
+from mageflow.core.records import MembersRecord, SignatureRecord, index_of, replace
+from mageflow.core.replies import ControlReply, SignatureReply
+from mageflow.core.work import Work
 
-__all__ = ["append", "edit", "put", "remove", "set_signature_control"]
-
-
-def _named(record: SignatureRecord) -> tuple[str, ...]:
-    named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
-    named.pop(record.key, None)
-    return tuple(named)
+__all__ = ["append", "change", "edit", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
 
 
-def _absent(records: Records, keys: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(key for key in keys if signature_in(records, key) is None)
+def use(work: Work, keys: Iterable[str]) -> tuple[str, ...]:
+    """Keep signatures for as long as the one that names them; give those that do not exist, and then keep none."""
+    found = {key: work.signature(key) for key in keys}
+    absent = tuple(key for key, record in found.items() if record is None)
+    if not absent:
+        for record in found.values():
+            if record is not None:
+                work.touch(record, work.now)
+    return absent
 
 
-def _touches(records: Records, keys: tuple[str, ...], now: float) -> tuple[tuple[str, float], ...]:
-    signatures = (signature_in(records, key) for key in keys)
-    return tuple(moved for signature in signatures if signature is not None for moved in touch(signature, now, now))
-
-
-def put(records: Records, event: PutSignature, now: float, jitter: float) -> Decision | Need:
-    """Keep a new signature whose callbacks all exist."""
-    named = _named(event.record)
-    if need := missing(records, (event.record.key, *named)):
-        return need
-    existing = signature_in(records, event.record.key)
+def put(work: Work, event: PutSignature) -> SignatureReply:
+    """Keep a new signature whose callbacks all exist; its members were put before it, and checked then."""
+    record = event.record
+    named = tuple(dict.fromkeys((*record.on_success, *record.on_error, *record.on_done)))
+    work.need((record.key, *named))
+    existing = work.signature(record.key)
     if existing is not None:
-        return Decision(reply=SignatureReply(signature=existing))
-    if gone := _absent(records, named):
-        return Decision(reply=SignatureReply(missing=gone))
-    record = replace(event.record, created_at=now, expires_at=now + event.record.active_ttl)
-    return Decision(writes=(record,), touches=_touches(records, named, now), reply=SignatureReply(signature=record))
+        return SignatureReply(signature=existing)
+    if absent := use(work, (key for key in named if key != record.key)):
+        return SignatureReply(missing=absent)
+    record = replace(record, created_at=work.now, expires_at=work.now + record.active_ttl)
+    work.put(record)
+    return SignatureReply(signature=record)
 
 
-def _change(record: SignatureRecord, now: float, **changes: object) -> Decision:
-    expires_at = max(record.expires_at or 0.0, now + record.active_ttl)
+def change(work: Work, record: SignatureRecord, **changes: object) -> SignatureRecord:
+    """Write a changed signature, which is kept for its whole time from now on."""
+    expires_at = max(record.expires_at or 0.0, work.now + record.active_ttl)
     changed = replace(record, expires_at=expires_at, **changes)
-    return Decision(writes=(changed,), reply=SignatureReply(signature=changed))
+    work.put(changed)
+    return changed
 
 
-def edit(records: Records, event: EditKwargs, now: float, jitter: float) -> Decision | Need:
+def edit(work: Work, event: EditKwargs) -> SignatureReply:
     """Replace, add and drop bound kwargs, key by key."""
-    record = signature_in(records, event.key)
-    if record is None:
-        return Decision(reply=SignatureReply())
-    if record.token == event.token:
-        return Decision(reply=SignatureReply(signature=record))
+    record = work.signature(event.key)
+    if record is None or record.token == event.token:
+        return SignatureReply(signature=record)
     # What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
     gone = {*event.drop, *event.put}
     kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in gone}
-    return _change(record, now, kwargs={**kwargs, **event.put})
+    return SignatureReply(signature=change(work, record, kwargs={**kwargs, **event.put}))
 
 
 _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_done"}
 
 
-def append(records: Records, event: AppendCallbacks, now: float, jitter: float) -> Decision | Need:
+def append(work: Work, event: AppendCallbacks) -> SignatureReply:
     """Add callbacks at the end of a list; the same one may stand there twice, and then fires twice."""
-    if need := missing(records, event.callbacks):
-        return need
-    record = signature_in(records, event.key)
-    if record is None:
-        return Decision(reply=SignatureReply())
-    if record.token == event.token:
-        return Decision(reply=SignatureReply(signature=record))
-    if gone := _absent(records, event.callbacks):
-        return Decision(reply=SignatureReply(signature=record, missing=gone))
+    work.need((event.key, *event.callbacks))
+    record = work.signature(event.key)
+    if record is None or record.token == event.token:
+        return SignatureReply(signature=record)
+    if absent := use(work, event.callbacks):
+        return SignatureReply(signature=record, missing=absent)
     field = _FIELDS[event.slot]
-    decision = _change(record, now, **{field: (*getattr(record, field), *event.callbacks)})
-    return replace(decision, touches=_touches(records, event.callbacks, now))
+    return SignatureReply(signature=change(work, record, **{field: (*getattr(record, field), *event.callbacks)}))
 
 
-def remove(records: Records, event: RemoveSignature, now: float, jitter: float) -> Decision | Need:
-    """Remove a signature and those of its callbacks that the caller found to be used by nothing else."""
-    if need := missing(records, (event.key, *event.callbacks)):
-        return need
-    found = [signature_in(records, key) for key in (event.key, *event.callbacks)]
-    deletes: tuple[Record, ...] = tuple(record for record in found if record is not None)
-    return Decision(deletes=deletes, reply=SignatureReply(signature=found[0]))
+def remove(work: Work, event: RemoveSignature) -> SignatureReply:
+    """Remove a signature and those of its callbacks that the caller found to be used by nothing else.
+
+    The others are kept as if they were signed now: live runs may need them, and come to keep them by themselves.
+    """
+    work.need((event.key, *event.callbacks))
+    record = work.signature(event.key)
+    named = (*record.on_success, *record.on_error, *record.on_done) if record is not None else ()
+    work.need(named)
+    for key in dict.fromkeys(named):
+        spared = work.signature(key)
+        if spared is not None and key != event.key and key not in event.callbacks:
+            work.touch(spared, work.now)
+    for key in (event.key, *event.callbacks):
+        found = work.get(key)
+        if isinstance(found, SignatureRecord | MembersRecord):
+            work.delete(found)
+    return SignatureReply(signature=record)
 
 
-def set_signature_control(records: Records, event: SetSignatureControl, now: float, jitter: float) -> Decision | Need:
+def keep_callbacks(work: Work, event: KeepCallbacks) -> ControlReply:
+    """Let a live run keep its callbacks, and the list of its members, by itself."""
+    run = work.run(event.run)
+    if run is None or not index_of(run).live or run.keeps:
+        return ControlReply(run=run)
+    members = members_keys(run.signature, 0, run.tally.total) if run.tally is not None else ()
+    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members))))
+    if keeping != run:
+        work.put(keeping)
+    return ControlReply(run=keeping)
+
+
+def set_signature_control(work: Work, event: SetSignatureControl) -> SignatureReply:
     """Hold the runs that will be made of a signature, or let them go."""
-    record = signature_in(records, event.key)
+    record = work.signature(event.key)
     if record is None or record.control is event.control:
-        return Decision(reply=SignatureReply(signature=record))
-    return _change(record, now, control=event.control, control_at=now)
+        return SignatureReply(signature=record)
+    return SignatureReply(signature=change(work, record, control=event.control, control_at=work.now))

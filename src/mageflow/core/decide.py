@@ -8,19 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mageflow.core import attempt, blueprint, lifecycle, presence
+from mageflow.core import attempt, blueprint, lifecycle, presence, roster, starting
+from mageflow.core.composite import settle
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import (
-    AdvanceCallbacks,
+    AddMembers,
+    Advance,
     Announce,
     AppendCallbacks,
     Claim,
+    CloseMembers,
+    Defaults,
     EditKwargs,
     End,
     Event,
+    KeepCallbacks,
+    Lapse,
+    PutMembers,
     PutSignature,
     RemoveSignature,
     Reroute,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -28,27 +36,35 @@ from mageflow.core.events import (
     Strand,
     Sweep,
     TakeBack,
+    Together,
     Withdraw,
 )
+from mageflow.core.work import Missing, Work
 
 __all__ = ["decide"]
 
-_RULES: dict[type, Callable[[Records, Any, float, float], Decision | Need]] = {
-    Start: attempt.start,
+_RULES: dict[type, Callable[[Work, Any], Any]] = {
+    Start: starting.start,
+    RetryRun: starting.retry,
     Claim: attempt.claim,
     End: attempt.end,
     TakeBack: attempt.take_back,
     Strand: attempt.strand,
+    Lapse: attempt.lapse,
     Reroute: attempt.reroute,
-    RetryRun: attempt.retry,
     SetControl: lifecycle.set_control,
     Sweep: lifecycle.sweep,
-    AdvanceCallbacks: lifecycle.advance_callbacks,
+    Advance: lifecycle.advance,
     PutSignature: blueprint.put,
     EditKwargs: blueprint.edit,
     AppendCallbacks: blueprint.append,
     RemoveSignature: blueprint.remove,
+    KeepCallbacks: blueprint.keep_callbacks,
     SetSignatureControl: blueprint.set_signature_control,
+    PutMembers: roster.put,
+    AddMembers: roster.add,
+    CloseMembers: roster.close,
+    Resize: roster.resize,
     Announce: presence.announce,
     Withdraw: presence.withdraw,
 }
@@ -66,4 +82,19 @@ def decide(records: Records, event: Event, now: float, jitter: float) -> Decisio
     Returns:
         The writes and the outbox rows to commit together, or the keys of records that are needed too.
     """
-    return _RULES[type(event)](records, event, now, jitter)
+    defaults: Defaults = getattr(event, "defaults", {})  # not every event can make runs
+    work = Work(records, now, jitter, defaults)
+    try:
+        if isinstance(event, Together):
+            reply: Any = tuple(_apply(work, each) for each in event.events)
+        else:
+            reply = _apply(work, event)
+    except Missing as missing:
+        return Need(missing.keys)
+    return work.decision(reply)
+
+
+def _apply(work: Work, event: Event) -> Any:
+    reply = _RULES[type(event)](work, event)
+    settle(work)
+    return reply

@@ -12,47 +12,49 @@ from typing import Any
 
 from msgspec import Raw, Struct
 
+from mageflow.core.members import Member
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Failure,
+    MembersRecord,
     Origin,
-    RunRecord,
     SignatureRecord,
     TaskRecord,
     WorkerRecord,
 )
 
 __all__ = [
-    "AdvanceCallbacks",
+    "AddMembers",
+    "Advance",
     "Announce",
     "AppendCallbacks",
     "Claim",
-    "ClaimReply",
-    "ControlReply",
+    "CloseMembers",
     "Defaults",
     "EditKwargs",
     "End",
-    "EndReply",
     "Event",
     "Failed",
     "HandedBack",
+    "KeepCallbacks",
+    "Lapse",
+    "PutMembers",
     "PutSignature",
     "RemoveSignature",
     "Reroute",
+    "Resize",
     "RetryRun",
     "SetControl",
     "SetSignatureControl",
-    "SignatureReply",
     "Slot",
     "Start",
-    "StartReply",
     "Stopped",
     "Strand",
     "Succeeded",
     "Sweep",
     "TakeBack",
-    "Verdict",
+    "Together",
     "Withdraw",
 ]
 
@@ -100,10 +102,12 @@ class HandedBack(Struct, frozen=True):
 
 
 class Start(Struct, frozen=True, kw_only=True):
-    """Somebody starts a signature. Loads `run` and `signature`."""
+    """Somebody starts a signature. Loads `run`, `signature` and `window`."""
 
     run: str
     signature: str
+    window: str | None = None
+    """The key of the record that says which run there is already, for an idempotency key with a window of its own."""
     origin: Origin = Origin.MESSAGE
     sent: Raw | None = None
     options: Options = Options()
@@ -153,6 +157,14 @@ class Strand(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class Lapse(Struct, frozen=True, kw_only=True):
+    """The time in which a run was to be begun is over. Loads `run`."""
+
+    run: str
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
 class Reroute(Struct, frozen=True, kw_only=True):
     """A worker now knows the task of a stranded run. Loads `run`."""
 
@@ -182,8 +194,11 @@ class Sweep(Struct, frozen=True, kw_only=True):
     token: str
 
 
-class AdvanceCallbacks(Struct, frozen=True, kw_only=True):
-    """Make the next callbacks of an end that had more than one commit may hold. Loads `run`."""
+class Advance(Struct, frozen=True, kw_only=True):
+    """Go on with what one commit could not hold: callbacks, members; or open a chain or swarm that is due.
+
+    Loads `run`.
+    """
 
     run: str
     defaults: Defaults = _NO_DEFAULTS
@@ -235,11 +250,57 @@ class RemoveSignature(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class KeepCallbacks(Struct, frozen=True, kw_only=True):
+    """The signature of a live run was removed: the run itself keeps what its end will need. Loads it."""
+
+    run: str
+    token: str
+
+
 class SetSignatureControl(Struct, frozen=True, kw_only=True):
     """Hold, or let go, the runs that a signature will have. Loads it."""
 
     key: str
     control: Control
+    token: str
+
+
+# Members of chains and swarms
+
+
+class PutMembers(Struct, frozen=True, kw_only=True):
+    """Keep members of a signature that is still to be put. Loads the signatures that they name."""
+
+    records: tuple[MembersRecord, ...]
+    active_ttl: float
+    token: str
+
+
+class AddMembers(Struct, frozen=True, kw_only=True):
+    """Add members to an open swarm, and to its live runs. Loads it."""
+
+    key: str
+    members: tuple[Member, ...]
+    close_when_full: bool = True
+    """Whether the swarm is closed when it has as many members as it may."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class CloseMembers(Struct, frozen=True, kw_only=True):
+    """Let no member be added any more; its runs end when their members have. Loads the swarm."""
+
+    key: str
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Resize(Struct, frozen=True, kw_only=True):
+    """Change how many members may be live at once: of a swarm's runs to come, or of one run. Loads it."""
+
+    key: str
+    window: int
+    defaults: Defaults = _NO_DEFAULTS
     token: str
 
 
@@ -266,65 +327,30 @@ Event = (
     | End
     | TakeBack
     | Strand
+    | Lapse
     | Reroute
     | SetControl
     | Sweep
-    | AdvanceCallbacks
+    | Advance
     | RetryRun
     | PutSignature
     | EditKwargs
     | AppendCallbacks
     | RemoveSignature
+    | KeepCallbacks
     | SetSignatureControl
+    | PutMembers
+    | AddMembers
+    | CloseMembers
+    | Resize
     | Announce
     | Withdraw
 )
 
 
-# Replies
+class Together(Struct, frozen=True, kw_only=True):
+    """Events that are committed as one, each on top of those before it; the reply is the tuple of their replies."""
 
-
-class StartReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None = None
-    """None: there is nothing to start, the signature or the run to try again is gone."""
-    created: bool = False
-
-
-class Verdict(StrEnum):
-    """What became of a claim."""
-
-    CLAIMED = "claimed"
-    HELD = "held"
-    """A live worker has it: this is a duplicate."""
-    ENDED = "ended"
-    """It is terminal, or this claim ended it (cancelled, too late, its signature gone)."""
-    PARKED = "parked"
-    """It is suspended or interrupted."""
-    EARLY = "early"
-    """Its time has not come; its outbox row stays."""
-    ABSENT = "absent"
-
-
-class ClaimReply(Struct, frozen=True, kw_only=True):
-    verdict: Verdict
-    run: RunRecord | None = None
-    signature: SignatureRecord | None = None
-    """Where the run's message is still to be assembled."""
-    cause: RunRecord | None = None
-
-
-class EndReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None
-    """The run as it stands now."""
-    accepted: bool
-    """False: the run is not this attempt's any more, and nothing was changed."""
-
-
-class ControlReply(Struct, frozen=True, kw_only=True):
-    run: RunRecord | None
-
-
-class SignatureReply(Struct, frozen=True, kw_only=True):
-    signature: SignatureRecord | None = None
-    missing: tuple[str, ...] = ()
-    """The callbacks that the store does not have; nothing was written."""
+    events: tuple[Event, ...]
+    defaults: Defaults = _NO_DEFAULTS
+    token: str

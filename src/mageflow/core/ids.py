@@ -5,7 +5,18 @@ from __future__ import annotations
 from base64 import b32encode
 from hashlib import blake2b
 
-__all__ = ["RUN", "SIGNATURE", "WORKER", "callback_id", "idempotent_id", "life_of", "made_at", "retry_id"]
+__all__ = [
+    "RUN",
+    "SIGNATURE",
+    "WORKER",
+    "callback_id",
+    "idempotent_id",
+    "life_of",
+    "made_at",
+    "member_id",
+    "retry_id",
+    "window_key",
+]
 
 RUN = "run_"
 SIGNATURE = "sig_"
@@ -26,8 +37,14 @@ def callback_id(cause: str, slot: str, place: int) -> str:
     return f"{RUN}{cause[len(RUN) : len(RUN) + _STAMP]}{_digest(cause, slot, str(place))}"
 
 
+def member_id(parent: str, place: int) -> str:
+    """Give the id of the run of the member at `place` of the chain or swarm run `parent`."""
+    return f"{RUN}{parent[len(RUN) : len(RUN) + _STAMP]}{_digest(parent, 'member', str(place))}"
+
+
 def life_of(run: str, created_at: float) -> str:
-    """Give what the callbacks of a run derive their ids from, as the `cause` of `callback_id`.
+    """Give what the callbacks of a run derive their ids from, as the `cause` of `callback_id`, and
+    its members as the `parent` of `member_id`.
 
     It is the run's id. But an idempotency key gives its id again when its first run is no longer kept, and callbacks of
     that one may be kept longer: their ids are taken.
@@ -43,6 +60,11 @@ def retry_id(run: str) -> str:
 def idempotent_id(task: str, key: str) -> str:
     """Give the id of the one run that `task` may have under the idempotency key `key` while its record is kept."""
     return f"{_IDEMPOTENT}{_digest('idempotency', task, key)}"
+
+
+def window_key(task: str, key: str) -> str:
+    """Give the key of the record of the run that `task` has under an idempotency key with a window of its own."""
+    return f"key:{_digest('window', task, key)}"
 
 
 def made_at(key: str) -> float | None:

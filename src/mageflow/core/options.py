@@ -29,6 +29,8 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
     priority: int | None = None
     """1 (lowest, the default) to 3."""
     idempotency_key: str | None = None
+    idempotency_window: float | None = None
+    """Seconds from a start on for which the key gives its run; None: for as long as that one is kept."""
 
 
 _NONE = Options()

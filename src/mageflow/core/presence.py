@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import Announce, Withdraw
 from mageflow.core.records import TaskRecord, WorkerRecord, replace
-from mageflow.core.runs import missing
+from mageflow.core.work import Work
 
 __all__ = ["TASK_NAME_TTL", "announce", "withdraw"]
 
@@ -13,31 +12,27 @@ TASK_NAME_TTL = 30 * 24 * 3600.0
 """Seconds for which a task's name is remembered after the last process that registered it said so."""
 
 
-def announce(records: Records, event: Announce, now: float, jitter: float) -> Decision | Need:
+def announce(work: Work, event: Announce) -> None:
     """Keep workers and task names; what is there already is replaced, a task's name at most once a day."""
-    if need := missing(records, (record.key for record in event.records)):
-        return need
-    writes: list[WorkerRecord | TaskRecord] = []
+    work.need(record.key for record in event.records)
     for record in event.records:
-        known = records.get(record.key)
+        known = work.get(record.key)
         if isinstance(record, TaskRecord):
-            if isinstance(known, TaskRecord) and _is_fresh(known, now) and known.route == record.route:
+            if isinstance(known, TaskRecord) and _is_fresh(known, work.now) and known.route == record.route:
                 continue
-            expires_at = now + TASK_NAME_TTL
+            expires_at = work.now + TASK_NAME_TTL
         else:
             expires_at = None
         rev = known.rev if known is not None else 0
-        writes.append(replace(record, rev=rev, created_at=now, expires_at=expires_at))
-    return Decision(writes=tuple(writes))
+        work.put(replace(record, rev=rev, created_at=work.now, expires_at=expires_at))
 
 
 def _is_fresh(record: TaskRecord, now: float) -> bool:
     return record.expires_at is not None and record.expires_at > now + TASK_NAME_TTL - 24 * 3600
 
 
-def withdraw(records: Records, event: Withdraw, now: float, jitter: float) -> Decision | Need:
+def withdraw(work: Work, event: Withdraw) -> None:
     """Remove a worker's record: no lease runs for it any more."""
-    if need := missing(records, (event.worker,)):
-        return need
-    record = records.get(event.worker)
-    return Decision(deletes=(record,) if isinstance(record, WorkerRecord) else ())
+    record = work.get(event.worker)
+    if isinstance(record, WorkerRecord):
+        work.delete(record)

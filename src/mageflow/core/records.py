@@ -7,11 +7,12 @@ ever added, with a default, so that a record of an older release still opens.
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
-from msgspec import Raw, Struct
+from msgspec import Struct
 
+from mageflow.core.members import Form, MaybeRaw, Member, Roster, Tally, members_keys
 from mageflow.core.options import Options
 from mageflow.core.status import LIVE, RunStatus
 from mageflow.errors import CorruptRecordError
@@ -21,6 +22,8 @@ __all__ = [
     "Cursor",
     "Failure",
     "Index",
+    "KeyRecord",
+    "MembersRecord",
     "Origin",
     "OutboxRow",
     "Record",
@@ -33,16 +36,10 @@ __all__ = [
     "decode",
     "encode",
     "index_of",
+    "lapse_key",
     "replace",
     "task_key",
 ]
-
-if TYPE_CHECKING:
-    MaybeRaw: TypeAlias = Raw | None
-else:
-    # msgspec decodes a `Raw | None` as if it were None alone. A field that is None is never written, so its default
-    # says it.
-    MaybeRaw = Raw
 
 
 class Control(StrEnum):
@@ -75,6 +72,8 @@ class Origin(StrEnum):
     """The message of the run's cause as it was received, and its failure for the field that asks for it."""
     OUTCOME = "outcome"
     """The outcome of the run's cause, for the return field."""
+    PARENT = "parent"
+    """What its chain or swarm began with; the run's `sent` is the member's own message, which is merged in."""
 
 
 class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -89,8 +88,10 @@ class Failure(Struct, frozen=True, kw_only=True, omit_defaults=True):
 class Cursor(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How far a decision that was too large for one commit has come."""
 
-    callbacks: int = 0
-    """How many callbacks of the run's end exist."""
+    callbacks: int | None = None
+    """How many callbacks of the run exist, where more are to be made; None: all that are due exist."""
+    fill: bool = False
+    """Whether members are to be made, or told off."""
     sweep: int = 0
     """The revision of the run that set the control which is still being carried to its descendants; 0: none is."""
 
@@ -110,7 +111,11 @@ class SignatureRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag=
     """A persisted blueprint of a call."""
 
     task: str
+    """The name of its task; of a chain or swarm, the name that people know it by."""
     route: str
+    form: Form = Form.TASK
+    roster: Roster | None = None
+    """The members, where it is a chain or swarm."""
     kwargs: dict[str, Any] = {}
     on_success: tuple[str, ...] = ()
     on_error: tuple[str, ...] = ()
@@ -133,8 +138,12 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     status: RunStatus
     due_at: float
     """When it may begin, or begin its next attempt."""
+    begin_by: float | None = None
+    """When it fails if no worker has begun it: while it waits for its first attempt under a `schedule_timeout`."""
     since: float | None = None
     """When the flow that it belongs to became due: the age by which it is queued. None: its own `due_at`."""
+    hops: int = 0
+    """How many runs before it, each the cause of the next, were queued by the same age."""
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""
@@ -162,14 +171,37 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     unroutable_at: float | None = None
     waits_since: float | None = None
     """When it came to wait, or to be parked, as it is now; None: it has been since it was made."""
+    form: Form = Form.TASK
+    tally: Tally | None = None
+    """How far it has come, where it is the run of a chain or swarm."""
     root: str | None = None
     """The run that all of this began with; None on that run itself."""
     parent: str | None = None
+    """The run of the chain or swarm that it is a member of."""
+    place: int | None = None
+    """Which member it is, counted from 0."""
+    owner: str | None = None
+    """The signature of the chain or swarm that it is a member of."""
     cause: str | None = None
+    """The run that it follows from; of a member, its parent."""
+    source: str | None = None
+    """The run whose result its message begins with, where that is not its cause: a step's, the step before."""
+    answer: str | None = None
+    """The run of a chain: its member that ended last, whose result or failure is its own."""
     lineage: tuple[str, ...] = ()
     """The runs whose control reaches this one."""
     cursor: Cursor | None = None
+    keeps: tuple[str, ...] = ()
+    """What it keeps itself while it is live, since its signature, which did, is gone."""
     done_ttl: float
+
+
+class MembersRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="members"):
+    """Some members of a chain or swarm, in their order."""
+
+    owner: str
+    """The signature that they are members of."""
+    members: tuple[Member, ...]
 
 
 class WorkerRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="worker"):
@@ -188,8 +220,14 @@ class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task
     route: str
 
 
-Record = SignatureRecord | RunRecord | WorkerRecord | TaskRecord
-R = TypeVar("R", SignatureRecord, RunRecord, WorkerRecord, TaskRecord)
+class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key"):
+    """Which run an idempotency key with a window of its own gives, until it expires."""
+
+    run: str
+
+
+Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord
+R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord)
 
 
 class RowAction(StrEnum):
@@ -197,6 +235,8 @@ class RowAction(StrEnum):
 
     RUN = "run"
     ADVANCE = "advance"
+    LAPSE = "lapse"
+    """The end of a run that nobody has begun in time; it goes the way of continuations, to any worker."""
 
 
 class OutboxRow(Struct, frozen=True, kw_only=True):
@@ -228,6 +268,8 @@ class Index(Struct, frozen=True):
     """Who holds it now."""
     names: tuple[str, ...] = ()
     """The records it keeps while it is kept itself."""
+    parent: str | None = None
+    """The record that it is kept as long as, whatever its own expiry says."""
 
 
 def index_of(record: Record) -> Index:
@@ -235,7 +277,8 @@ def index_of(record: Record) -> Index:
     match record:
         case RunRecord():
             live = record.status in LIVE or record.cursor is not None
-            held = record.lineage if live else ()  # its controls reach the run; the root and the cause stand below
+            # The controls of the lineage reach the run; the root and the cause stand below.
+            held = (*record.lineage, *record.keeps) if live else ()
             return Index(
                 kind="run",
                 status=record.status.value,
@@ -245,16 +288,23 @@ def index_of(record: Record) -> Index:
                 root=record.root,
                 cause=record.cause,
                 worker=record.worker if record.status is RunStatus.RUNNING else None,
+                parent=record.parent,
                 names=tuple(key for key in held if key not in (record.root, record.cause)) if held else (),
             )
         case SignatureRecord():
             named = dict.fromkeys((*record.on_success, *record.on_error, *record.on_done))
             named.pop(record.key, None)
-            return Index(kind="signature", live=False, task=record.task, names=tuple(named))
+            pages = members_keys(record.key, 0, record.roster.count) if record.roster is not None else ()
+            return Index(kind="signature", live=False, task=record.task, names=(*named, *pages))
+        case MembersRecord():
+            members = dict.fromkeys(member.signature for member in record.members)
+            return Index(kind="members", live=False, names=tuple(members))
         case WorkerRecord():
             return Index(kind="worker")
         case TaskRecord():
             return Index(kind="task", live=False)
+        case KeyRecord():
+            return Index(kind="key", live=False, names=(record.run,))  # the run is kept for the whole window
 
 
 _encoder = msgspec.json.Encoder()
@@ -288,6 +338,11 @@ replace = msgspec.structs.replace
 def advance_key(run_id: str) -> str:
     """Give the outbox key of a run's continuation."""
     return f"advance:{run_id}"
+
+
+def lapse_key(run_id: str) -> str:
+    """Give the key of the outbox row that ends a run which nobody has begun in time."""
+    return f"lapse:{run_id}"
 
 
 def task_key(name: str) -> str:

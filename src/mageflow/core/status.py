@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from enum import StrEnum
 
-__all__ = ["LIVE", "TERMINAL", "TRANSITIONS", "WAITING", "RunStatus"]
+__all__ = ["LIVE", "OPEN_TRANSITIONS", "TERMINAL", "TRANSITIONS", "WAITING", "RunStatus"]
 
 
 class RunStatus(StrEnum):
@@ -51,4 +51,14 @@ TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
     RunStatus.FAILED: frozenset(),
     RunStatus.CANCELLED: frozenset(),
 }
-"""Which status may follow which. A terminal status is followed by none."""
+"""Which status may follow which, for the run of a task. A terminal status is followed by none."""
+
+_OPEN = frozenset({RunStatus.RUNNING, *_PARKED})
+
+OPEN_TRANSITIONS: dict[RunStatus, frozenset[RunStatus]] = {
+    RunStatus.SCHEDULED: frozenset({RunStatus.RUNNING, RunStatus.SUSPENDED, *_ENDS}),
+    **{status: frozenset({RunStatus.SCHEDULED, *_OPEN, *_ENDS}) - {status} for status in _OPEN},
+    **dict.fromkeys(TERMINAL, frozenset[RunStatus]()),
+}
+"""The same for the run of a chain or swarm. It has no body: while it is held its members may still end, and it ends or
+goes on from there."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.core.replies import ClaimReply
 from mageflow.ports.engine import Capabilities, Handler
 
 __all__ = ["LocalEngine"]

@@ -12,8 +12,8 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.core.replies import ClaimReply
 
 __all__ = ["Capabilities", "Delivered", "Engine", "Handler", "Pull", "Reported"]
 

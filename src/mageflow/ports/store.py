@@ -22,10 +22,13 @@ from typing import Any, Protocol
 from msgspec import Struct
 
 from mageflow.core.decision import Decide, Decision
-from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, Record
+from mageflow.core.replies import ClaimReply
 
-__all__ = ["Beater", "Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
+__all__ = ["OLDEST_EVERY", "Beater", "Claims", "DecideClaim", "Filter", "Page", "Ring", "Store"]
+
+OLDEST_EVERY = 8
+"""One of so many rows that are taken is the longest due, whatever its priority: no priority starves another."""
 
 
 class Filter(Struct, frozen=True, kw_only=True):
@@ -124,12 +127,24 @@ class Store(Protocol):
         ...
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
         """Pull up to `limit` due rows of `routes` whose task is in `tasks`, and commit their claims.
 
-        Highest priority first, then the longest due, then in the order in which they were put. For engines whose queue
-        is the outbox itself. Each row's claim is decided and fenced on its own: one that fails leaves the others alone.
+        Highest priority first, then the longest due, then in the order in which they were put. But of the rows that
+        one caller takes, counted through all its pulls, every `OLDEST_EVERY`-th is the longest due of any priority:
+        however much of a higher priority keeps coming, a row is begun once the callers have had `OLDEST_EVERY` turns
+        for each that is longer due. `taken` is how many rows the caller has had replies for before this pull.
+
+        For engines whose queue is the outbox itself. Each row's claim is decided and fenced on its own: one that fails
+        leaves the others alone.
         """
         ...
 
@@ -139,7 +154,7 @@ class Store(Protocol):
         That is `redeliver_after` seconds from now, doubling with each delivery up to an hour. A row that was given
         before is given again only if one of its route that was given later has been removed since, or if no row of its
         route that had been given was removed for its whole wait: a backlog alone redelivers nothing. The order is as in
-        `claim`.
+        `claim`; what was taken before is how many rows these routes were given so far.
         The returned rows count the delivery that is to be made now.
         """
         ...
@@ -148,8 +163,8 @@ class Store(Protocol):
         """Give due rows of `routes` whose task is not in `tasks`; nothing is changed."""
         ...
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        """Add one to the beat of the worker record `worker`, if it exists; give the beats of all worker records."""
+    async def beats(self) -> Mapping[str, int]:
+        """Give the beats of all worker records, by key."""
         ...
 
     def beater(self, worker: str) -> Beater:
@@ -168,7 +183,8 @@ class Store(Protocol):
         """Remove up to `limit` expired records; give how many were removed.
 
         A live run, and the signature, cause, root and lineage of a live run, are kept; so is all that a kept
-        signature names, to any depth: its expiry moves along with the one that names it.
+        signature names, to any depth: its expiry moves along with the one that names it. A member of a chain or swarm
+        is kept as long as the run that it is a member of.
         """
         ...
 

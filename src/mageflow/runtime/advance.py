@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from mageflow.core.events import AdvanceCallbacks, ControlReply, Defaults, Sweep
+from mageflow.core.events import Advance, Defaults, Sweep
 from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.members import Form
 from mageflow.core.records import RunRecord
+from mageflow.core.replies import ControlReply
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["advance"]
@@ -18,12 +21,12 @@ async def advance(transactor: Transactor, run_id: str, defaults: Defaults) -> No
     """Carry the continuation of a run to its end. Several workers at once do no harm: each step is fenced."""
     while True:
         reply = await transactor.commit(
-            ControlReply, (run_id,), AdvanceCallbacks(run=run_id, defaults=defaults, token=transactor.token())
+            ControlReply, (run_id,), Advance(run=run_id, defaults=defaults, token=transactor.token())
         )
         run = reply.run
         if run is None or run.cursor is None:
             return
-        if not run.cursor.callbacks:
+        if run.cursor.callbacks is None and not run.cursor.fill:
             break
     await _sweep(transactor, run, defaults)
 
@@ -67,8 +70,11 @@ async def _reach(
 async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]]:
     """Give the live descendants of a run, a commit's worth at a time."""
     page: list[RunRecord] = []
-    descendants = _of_root(store, run) if run.root is None else _of_cause(store, run)
-    async for record in descendants:
+    seen = set[str]()
+    async for record in _descendants(store, run):
+        if record.key in seen:
+            continue
+        seen.add(record.key)
         page.append(record)
         if len(page) == SWEEP_PAGE:
             yield page
@@ -77,9 +83,13 @@ async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]
         yield page
 
 
-async def _of_root(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
-    async for record in _found(store, Filter(root=run.key, live=True)):
-        if run.key in record.lineage or record.cause == run.key:
+async def _descendants(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
+    if run.root is None or run.form is not Form.TASK:  # all that is live below a chain or swarm has it in its lineage
+        async for record in runs_of(store, Filter(root=run.root or run.key, live=True), page_size=SWEEP_PAGE):
+            if run.key in record.lineage or record.cause == run.key:
+                yield record
+    if run.root is not None:
+        async for record in _of_cause(store, run):
             yield record
 
 
@@ -88,21 +98,11 @@ async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     causes = [(run.key, True)]
     while causes:
         cause, entirely = causes.pop()
-        async for record in _found(store, Filter(cause=cause)):
+        async for record in runs_of(store, Filter(cause=cause), page_size=SWEEP_PAGE):
+            if record.place is not None:
+                continue  # a member: what it led to has its chain or swarm in its lineage
             if record.status.is_terminal:
                 # What a cancelled one caused is there to hear of its end; but a hold of `run` may have reached it.
                 causes.append((record.key, entirely and record.status is not RunStatus.CANCELLED))
             elif entirely or run.key in record.lineage:
                 yield record
-
-
-async def _found(store: Store, where: Filter) -> AsyncGenerator[RunRecord]:
-    cursor: str | None = None
-    while True:
-        page = await store.query(where, limit=SWEEP_PAGE, cursor=cursor)
-        for record in page.records:
-            if isinstance(record, RunRecord):
-                yield record
-        cursor = page.cursor
-        if cursor is None:
-            return

@@ -20,15 +20,16 @@ class CurrentRun:
         attempt: 1 for the first.
         signature: the key of its signature.
         task_name: the task's name.
-        swarm: the key of the swarm run that it is a member of, if it is one.
+        swarm: the key of the innermost swarm that it is in, if it is in one: `load_signature(swarm)` gives the swarm,
+            to which a body may add members.
     """
 
-    def __init__(self, record: RunRecord) -> None:
+    def __init__(self, record: RunRecord, *, swarm: str | None = None) -> None:
         self.id = record.key
         self.attempt = record.attempt
         self.signature = record.signature
         self.task_name = record.task
-        self.swarm = record.parent
+        self.swarm = swarm
         self._stop = threading.Event()
 
     @property

@@ -36,8 +36,12 @@ def dump_result(value: Any) -> bytes:
     return _dump(value, "result")
 
 
-def dump_message(value: Any) -> dict[str, Any] | None:
+def dump_message(value: Any, *, only_set: bool = False) -> dict[str, Any] | None:
     """Give what a caller sent as plain JSON: a model's full dump by alias, a dataclass, a dict, or None for nothing.
+
+    Args:
+        value: what was sent.
+        only_set: of a model give only the fields that were set.
 
     Raises:
         UndumpableError: if part of it has no JSON form, is a secret (its dump is asterisks), or it is no message at
@@ -49,6 +53,9 @@ def dump_message(value: Any) -> dict[str, Any] | None:
     for name in traits.secrets:
         _refuse_secret(value, name)
     dumped = _decode(_dump(value, "message", round_trip=traits.has_json))
+    if only_set and isinstance(value, BaseModel):
+        set_fields = value.model_dump(mode="json", by_alias=True, exclude_unset=True, warnings=False)
+        dumped = _only(dumped, set_fields)
     if is_object(dumped):
         return dumped
     raise UndumpableError(
@@ -57,6 +64,13 @@ def dump_message(value: Any) -> dict[str, Any] | None:
         path="message",
         type_name=_type_name(value),
     )
+
+
+def _only(dumped: Any, wanted: Any) -> Any:
+    """Give those entries of a dump that another dump has too, in dicts to any depth."""
+    if not is_object(dumped) or not is_object(wanted):
+        return dumped
+    return {key: _only(value, wanted[key]) for key, value in dumped.items() if key in wanted}
 
 
 def dump_kwargs(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,24 +9,36 @@ import traceback
 from collections.abc import Awaitable, Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
-from enum import Enum
 from inspect import isawaitable
 from typing import Any
 
 from msgspec import Raw
 
-from mageflow.core.events import ClaimReply, End, EndReply, Failed, HandedBack, Stopped, Succeeded
-from mageflow.core.records import Control, Failure, Record, RunRecord, replace
-from mageflow.core.status import RunStatus
+from mageflow.core.events import (
+    End,
+    Failed,
+    HandedBack,
+    Stopped,
+    Succeeded,
+)
+from mageflow.core.records import (
+    Failure,
+    Record,
+    RunRecord,
+    replace,
+)
+from mageflow.core.replies import ClaimReply, EndReply
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
-from mageflow.runtime.context import CurrentRun, current_client, running
+from mageflow.runtime.attempts import Attempt, StopReason
+from mageflow.runtime.context import current_client, running
+from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.shapes import dump_result
 from mageflow.runtime.transact import Transactor
 
-__all__ = ["Attempt", "Executor", "StopReason"]
+__all__ = ["Executor"]
 
 logger = logging.getLogger("mageflow.runtime")
 
@@ -40,58 +52,6 @@ _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
 _LOOK_PAUSE = 0.02
 """Seconds between two looks at controls: the runs above a body may change with each end of its siblings."""
-
-
-class StopReason(Enum):
-    """Why a body is asked to stop before it has ended."""
-
-    CONTROL = "an interrupt or a cancel"
-    TIMEOUT = "its execution_timeout"
-    LEAVING = "its worker leaves"
-    LOST = "the run was taken back from this worker"
-
-
-class Attempt:
-    """One attempt at a run, while its body executes in this process."""
-
-    __slots__ = ("current", "looked", "reach", "reason", "run", "stoppable", "task", "thread")
-
-    def __init__(self, run: RunRecord, task: asyncio.Task[Any]) -> None:
-        self.run = run
-        self.reach = (run.key, *run.lineage)
-        """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
-        self.task = task
-        self.current = CurrentRun(run)
-        self.reason: StopReason | None = None
-        self.stoppable = False
-        """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
-        self.looked = False
-        """Whether the body has been running since the last look at its run's controls."""
-        self.thread: asyncio.Future[Any] | None = None
-        """The sync body, while it runs in a thread."""
-
-    def ring(self, record: Record | None) -> None:
-        """Something about the run or its lineage changed."""
-        if not isinstance(record, RunRecord):
-            return
-        if record.key == self.run.key:
-            self.reach = (record.key, *record.lineage)
-            ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
-            if ended or record.attempt > self.run.attempt:
-                self.stop(StopReason.LOST)
-        if record.control in (Control.INTERRUPT, Control.CANCEL):
-            self.stop(StopReason.CONTROL)
-
-    def stop(self, reason: StopReason) -> None:
-        """Ask the body to stop; the first reason stands."""
-        if self.reason is not None:
-            return
-        self.reason = reason
-        self.current.stop()
-        if self.stoppable:
-            self.task.cancel()
-        elif self.thread is not None and reason is not StopReason.CONTROL:
-            self.thread.cancel()
 
 
 class Executor:
@@ -117,6 +77,7 @@ class Executor:
         logbook: Logbook | None = None,
     ) -> None:
         self._tx = transactor
+        self._gathering = Gathering(transactor.store)
         self._registry = registry
         self._client = client
         self._load_signature = load_signature
@@ -140,7 +101,7 @@ class Executor:
         task = asyncio.current_task()
         assert run is not None
         assert task is not None
-        attempt = Attempt(run, task)
+        attempt = Attempt(run, task, swarm=claimed.swarm)
         self._logbook.begin(run)
         self.attempts[run.key, run.attempt] = attempt
 
@@ -164,7 +125,12 @@ class Executor:
             ended()
         if attempt.reason is StopReason.LOST:
             return None
-        return await self._commit(run, worker, outcome, message)
+        return await self._commit(run, worker, outcome, message, claimed.ahead)
+
+    def message_of(self, run: RunRecord) -> Raw | None:
+        """Give the message that the body of an attempt received, while it executes here."""
+        attempt = self.attempts.get((run.key, run.attempt))
+        return attempt.message if attempt is not None else None
 
     async def look_at_controls(self) -> None:
         """Look whether a running body is to stop, where no ring said so: another process may have asked."""
@@ -194,7 +160,9 @@ class Executor:
             for key in attempt.reach:
                 attempt.ring(records.get(key))
 
-    async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
+    async def _commit(
+        self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None, ahead: tuple[str, ...]
+    ) -> RunRecord | None:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
         event = End(
             run=run.key,
@@ -205,7 +173,7 @@ class Executor:
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
-        keys = (run.key, *run.lineage, *_callbacks(run, outcome))
+        keys = (run.key, *run.lineage, *_callbacks(run, outcome), *ahead)
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -233,8 +201,9 @@ class Executor:
             return HandedBack(after=_ELSEWHERE), None
         assembled: Assembled | None = None
         try:
-            assembled = assemble(claimed, task, self._registry)
+            assembled = await assemble(claimed, task, self._registry, self._gathering)
             message = assembled.receive(task.name)
+            attempt.message = assembled.frozen
         except MageflowError as error:
             failed = Failed(failure=_failure(run, error), retry=False)
             return failed, assembled.frozen if assembled is not None else None

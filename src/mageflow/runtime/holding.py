@@ -5,25 +5,32 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Generator
 
-from mageflow.core.events import Defaults, End, EndReply, HandedBack
+from msgspec import Raw
+
+from mageflow.core.events import Defaults, End, HandedBack
 from mageflow.core.records import RunRecord
+from mageflow.core.replies import EndReply
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["Holding", "hand_back"]
 
-_PAGE = 200
 Hold = tuple[str, int]
 
 
-async def hand_back(transactor: Transactor, run: RunRecord, defaults: Defaults) -> None:
-    """Give up an attempt whose body was never begun here: it counts for nothing, and the run is due again."""
+async def hand_back(transactor: Transactor, run: RunRecord, defaults: Defaults, message: Raw | None = None) -> None:
+    """Give up an attempt: it counts for nothing, and the run is due again.
+
+    Where its body was begun here, `message` is what it received: the next one must receive the same.
+    """
     assert run.worker is not None
     event = End(
         run=run.key,
         worker=run.worker,
         attempt=run.attempt,
         outcome=HandedBack(),
+        message=message,
         defaults=defaults,
         token=transactor.token(),
     )
@@ -65,15 +72,8 @@ class Holding:
 
         One that was found so twice is given, unless a claim that was under way the first time still is.
         """
-        held: list[RunRecord] = []
-        cursor: str | None = None
-        while True:
-            page = await store.query(Filter(worker=worker), limit=_PAGE, cursor=cursor)
-            held.extend(run for run in page.records if isinstance(run, RunRecord))
-            cursor = page.cursor
-            if cursor is None:
-                break
-        unknown = {(run.key, run.attempt): run for run in held if (run.key, run.attempt) not in self._known}
+        held = {(run.key, run.attempt): run async for run in runs_of(store, Filter(worker=worker))}
+        unknown = {hold: run for hold, run in held.items() if hold not in self._known}
         forgotten = [] if self._asked & self._asking else [unknown[hold] for hold in unknown if hold in self._suspects]
         self._suspects = set(unknown)
         self._asked = set(self._asking)

@@ -11,25 +11,40 @@ from mageflow.config import MageflowConfig
 from mageflow.core.events import (
     Announce,
     AppendCallbacks,
-    ControlReply,
     EditKwargs,
+    KeepCallbacks,
     PutSignature,
     RemoveSignature,
     RetryRun,
     SetControl,
     SetSignatureControl,
-    SignatureReply,
     Slot,
     Start,
+)
+from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
+from mageflow.core.members import members_keys
+from mageflow.core.options import Options, merge_options
+from mageflow.core.records import (
+    Control,
+    Origin,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    task_key,
+)
+from mageflow.core.replies import (
+    ControlReply,
+    SignatureReply,
     StartReply,
 )
-from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id
-from mageflow.core.options import Options, merge_options
-from mageflow.core.records import Control, Origin, RunRecord, SignatureRecord, TaskRecord, task_key
-from mageflow.errors import ClosedError, RunNotFoundError, SignatureNotFoundError
+from mageflow.errors import ClosedError, RunNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.gathering import Gathering
+from mageflow.runtime.listing import runs_of
+from mageflow.runtime.membership import Membership
+from mageflow.runtime.refusals import found_in, signature_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
@@ -59,6 +74,8 @@ class Kernel:
         self.config = config
         self.tx = Transactor(store, entropy)
         self.waiting = Waiting(store)
+        self.gathering = Gathering(store)
+        self.membership = Membership(self.tx, registry)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -116,7 +133,7 @@ class Kernel:
         named = (*record.on_success, *record.on_error, *record.on_done)
         event = PutSignature(record=record, token=self.tx.token())
         reply = await self.tx.commit(SignatureReply, (record.key, *named), event)
-        return _found(reply, record.key, record.task)
+        return found_in(reply, record.key, record.task)
 
     async def signature(self, key: str) -> SignatureRecord | None:
         """Read a signature."""
@@ -131,7 +148,7 @@ class Kernel:
         """
         record = await self.signature(key)
         if record is None:
-            raise _gone(key)
+            raise signature_gone(key)
         return record
 
     async def signatures(self, keys: Sequence[str]) -> dict[str, SignatureRecord]:
@@ -146,31 +163,67 @@ class Kernel:
     ) -> SignatureRecord:
         """Change bound kwargs (plain JSON values), key by key."""
         event = EditKwargs(key=key, put=put or {}, drop=tuple(drop), clear=clear, token=self.tx.token())
-        return _found(await self.tx.commit(SignatureReply, (key,), event), key)
+        return found_in(await self.tx.commit(SignatureReply, (key,), event), key)
 
     async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
         """Add callbacks to one of a signature's lists."""
         event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.tx.token())
-        return _found(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
+        return found_in(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
-        """Remove a signature, and the callbacks of `slots` that no other signature names."""
+        """Remove a signature, and those callbacks of `slots` that no other signature names and no live run needs.
+
+        With a chain or swarm go its members, likewise.
+        """
         record = await self.signature(key)
         if record is None:
             return False
+        members = await self.membership.signatures(record)
+        await self._remove((key,))
+        needed = False
+        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
+            keep = KeepCallbacks(run=run.key, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
+            needed = True
+        pages = () if needed or record.roster is None else members_keys(key, 0, record.roster.count)
+        for begin in range(0, len(pages), _PAGE):
+            await self._remove(pages[begin : begin + _PAGE])
         lists = {Slot.SUCCESS: record.on_success, Slot.ERROR: record.on_error, Slot.DONE: record.on_done}
         callbacks = dict.fromkeys(callback for slot in slots for callback in lists[slot] if callback != key)
-        unused: list[str] = []
-        for callback in callbacks:
-            users = await self.store.query(Filter(kind="signature", names=callback), limit=2)
-            if all(user.key == key for user in users.records):
-                unused.append(callback)
-        gone = [key, *unused]
-        for begin in range(0, len(gone), _PAGE):  # the signature itself first: what it named is unused then
-            first, *others = gone[begin : begin + _PAGE]
-            event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
-            await self.tx.commit(SignatureReply, (first, *others), event)
+        unused = [callback for callback in callbacks if not await self._is_used(callback)]
+        for begin in range(0, len(unused), _PAGE):
+            await self._remove(unused[begin : begin + _PAGE])
+        for member in dict.fromkeys(members):
+            if not await self._is_used(member):
+                await self.remove_signature(member, slots)
         return True
+
+    async def _is_used(self, callback: str) -> bool:
+        """Whether something names it, a run that has lost its signature will call it, or a run of it is live."""
+        users = (
+            Filter(kind="signature", names=callback),
+            Filter(kind="members", names=callback),
+            Filter(kind="run", names=callback),
+            Filter(signature=callback, live=True),
+        )
+        for where in users:
+            if (await self.store.query(where, limit=1)).records:
+                return True
+        return False
+
+    async def _remove(self, keys: Sequence[str]) -> None:
+        first, *others = keys
+        event = RemoveSignature(key=first, callbacks=tuple(others), token=self.tx.token())
+        await self.tx.commit(SignatureReply, keys, event)
+
+    async def latest_run(self, key: str) -> RunRecord | None:
+        """Give the run of a signature that was started last."""
+        for live in (True, None):  # the store looks live ones up, and has to search for others
+            page = await self.store.query(Filter(signature=key, live=live), limit=1)
+            for record in page.records:
+                if isinstance(record, RunRecord):
+                    return record
+        return None
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
@@ -180,7 +233,7 @@ class Kernel:
             event = SetSignatureControl(key=key, control=control, token=self.tx.token())
             record = (await self.tx.commit(SignatureReply, (key,), event)).signature
         if record is None:
-            raise _gone(key)
+            raise signature_gone(key)
         async for run in self.runs(Filter(signature=key, live=True)):
             await self.control_run(run.key, control)
         return record
@@ -202,20 +255,23 @@ class Kernel:
         """
         self.check_open()
         merged = merge_options(options, signature.options)
-        key = merged.idempotency_key
-        run_id = idempotent_id(signature.task, key) if key is not None else self.tx.entropy.id(RUN)
+        key, has_window = merged.idempotency_key, merged.idempotency_window is not None
+        run_id = idempotent_id(signature.task, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
+        window = window_key(signature.task, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
+            window=window,
             origin=origin,
             sent=Raw(sent) if sent is not None else None,
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),
         )
-        reply = await self.tx.commit(StartReply, (run_id, signature.key), event)
+        keys = (run_id, signature.key) if window is None else (run_id, signature.key, window)
+        reply = await self.tx.commit(StartReply, keys, event)
         if reply.run is None:
-            raise _gone(signature.key)
+            raise signature_gone(signature.key)
         return reply.run
 
     async def run(self, run_id: str) -> RunRecord | None:
@@ -225,15 +281,8 @@ class Kernel:
 
     async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:
         """Read all runs that match, newest first."""
-        cursor: str | None = None
-        while True:
-            page = await self.store.query(where, limit=_PAGE, cursor=cursor)
-            for record in page.records:
-                if isinstance(record, RunRecord):
-                    yield record
-            cursor = page.cursor
-            if cursor is None:
-                return
+        async for run in runs_of(self.store, where):
+            yield run
 
     async def control_run(self, run_id: str, control: Control) -> RunRecord:
         """Suspend, interrupt, resume or cancel a run and what it leads to.
@@ -254,26 +303,6 @@ class Kernel:
         new = retry_id(run_id)
         event = RetryRun(run=run_id, new=new, token=self.tx.token())
         return (await self.tx.commit(StartReply, (run_id, new), event)).run
-
-
-def _found(reply: SignatureReply, key: str, task: str = "") -> SignatureRecord:
-    if reply.missing:
-        missing = ", ".join(reply.missing)
-        raise SignatureNotFoundError(
-            f"the callback {missing} of {repr(task) if task else key} does not exist: it was removed or has expired; "
-            "sign it again and give the new signature",
-            key=reply.missing[0],
-        )
-    if reply.signature is None:
-        raise _gone(key)
-    return reply.signature
-
-
-def _gone(key: str) -> SignatureNotFoundError:
-    return SignatureNotFoundError(
-        f"the signature {key} does not exist: it was removed, or has expired after its active_ttl; sign it again",
-        key=key,
-    )
 
 
 def _no_run(run_id: str) -> RunNotFoundError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import UnionType
 from typing import (
     Annotated,
@@ -22,7 +22,7 @@ from pydantic import BaseModel
 from typing_extensions import ReadOnly, is_typeddict
 
 from mageflow.errors import ModelShapeError
-from mageflow.models.message import ErrorValue, ReturnValue
+from mageflow.models.message import ErrorValue, Outcome, ReturnValue, TaskFailure
 
 __all__ = ["Marks", "alternatives", "class_of", "find_marks", "is_class", "type_name", "unwrap_annotation"]
 
@@ -34,6 +34,10 @@ class Marks(NamedTuple):
 
     return_field: str | None
     error_field: str | None
+    takes_outcomes: bool = False
+    """Whether the return field is a list of `Outcome`."""
+    takes_failures: bool = False
+    """Whether the error field is a list, or may be one."""
 
 
 def class_of(value: Any) -> type[Any]:
@@ -83,18 +87,42 @@ def find_marks(annotation: Any) -> Marks:
     Raises:
         ModelShapeError: if two fields have one mark, or one is marked with a mark that mageflow does not read.
     """
-    found: dict[type, dict[str, None]] = {ReturnValue: {}, ErrorValue: {}}
+    found: dict[type, dict[str, Any]] = {ReturnValue: {}, ErrorValue: {}}
     for model in alternatives(annotation):
         for name, hint, metadata in _annotations(model):
             for each in (*metadata, *_metadata(hint)):
                 kind = each if isinstance(each, type) else type(each)
                 _refuse_former(kind, name, model)
                 if kind in found:
-                    found[kind][name] = None
+                    found[kind][name] = hint
     for kind, names in found.items():
         if len(names) > 1:
             raise _two_marks(type_name(annotation), list(names), kind.__name__)
-    return Marks(next(iter(found[ReturnValue]), None), next(iter(found[ErrorValue]), None))
+    return Marks(
+        next(iter(found[ReturnValue]), None),
+        next(iter(found[ErrorValue]), None),
+        any(_is_outcome(_item(hint)) for hint in found[ReturnValue].values()),
+        any(not _is_failure(hint) for hint in found[ErrorValue].values()),
+    )
+
+
+def _item(annotation: Any) -> Any:
+    """Give the type of the items of a list, sequence or tuple; None for anything else."""
+    annotation = unwrap_annotation(annotation)
+    origin = get_origin(annotation)
+    if not isinstance(origin, type) or not issubclass(origin, Sequence):
+        return None
+    return next(iter(get_args(annotation)), None)
+
+
+def _is_outcome(annotation: Any) -> bool:
+    annotation = unwrap_annotation(annotation)
+    return isinstance(annotation, type) and issubclass(annotation, Outcome)
+
+
+def _is_failure(annotation: Any) -> bool:
+    annotation = unwrap_annotation(annotation)
+    return isinstance(annotation, type) and issubclass(annotation, TaskFailure)
 
 
 def _refuse_former(kind: type, field: str, model: Any) -> None:

@@ -8,15 +8,16 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 
-from mageflow.core.binding import Base, Ended, Failed, Result, Sent
+from mageflow.core.binding import OPEN, Base, Ended, Failed, Result, Sent, Shape
 from mageflow.core.binding import assemble as bind
-from mageflow.core.events import ClaimReply
-from mageflow.core.records import Failure, Origin, RunRecord
-from mageflow.core.status import RunStatus
+from mageflow.core.members import Form
+from mageflow.core.records import Origin
+from mageflow.core.replies import ClaimReply, Offer
+from mageflow.runtime.gathering import Gathering, failure_fields, result_of
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.shapes import MessageType
 
-__all__ = ["Assembled", "assemble", "failure_fields", "outcome_fields"]
+__all__ = ["Assembled", "assemble"]
 
 _decode = msgspec.json.decode
 _encode = msgspec.json.encode
@@ -51,8 +52,10 @@ class Assembled:
         return value
 
 
-def assemble(claimed: ClaimReply, task: RegisteredTask, registry: TaskRegistry) -> Assembled:
-    """Assemble the message of a claimed run from what its claim loaded.
+async def assemble(
+    claimed: ClaimReply, task: RegisteredTask, registry: TaskRegistry, gathering: Gathering
+) -> Assembled:
+    """Assemble the message of a claimed run from what its claim loaded, and from the members of a swarm it answers.
 
     Raises:
         ModelNotFoundError: the signature's model is not known in this process.
@@ -62,55 +65,49 @@ def assemble(claimed: ClaimReply, task: RegisteredTask, registry: TaskRegistry) 
     kind = task.message if run.model is None else registry.model(run.model)
     if run.message is not None:
         return Assembled(kind, _decode(run.message), run.message)
-    assert claimed.signature is not None
-    return Assembled(kind, bind(_base(run, claimed.cause), claimed.signature.kwargs, kind.shape), None)
+    assert claimed.offer is not None
+    return Assembled(kind, await _put_together(claimed.offer, kind.shape, gathering), None)
 
 
-def _base(run: RunRecord, cause: RunRecord | None) -> Base:
+async def _put_together(offer: Offer, shape: Shape, gathering: Gathering) -> dict[str, Any]:
+    layers = [_decode(layer) if isinstance(layer, Raw) else layer for layer in offer.layers]
+    return bind(await _base(offer, shape, gathering), layers, shape)
+
+
+async def _base(offer: Offer, shape: Shape, gathering: Gathering) -> Base:
     """Give what the message is built on."""
-    sent = _decode(run.sent) if run.sent is not None else None
-    if run.origin is Origin.MESSAGE:
-        return Sent(sent)
-    if run.origin is Origin.VALUE:
-        return Result(sent)
-    assert cause is not None
-    if run.origin is Origin.RESULT:
-        return Result(_decode(cause.result) if cause.result is not None else None)
-    if run.origin is Origin.FAILURE:
-        return Failed(_received(cause), failure_fields(cause))
-    return Ended(outcome_fields(cause))
+    match offer.origin:
+        case Origin.RESULT:
+            return Result(await _result(offer, shape, gathering))
+        case Origin.FAILURE:
+            return await _failed(offer, shape, gathering)
+        case Origin.OUTCOME:
+            assert offer.cause is not None
+            if shape.takes_outcomes and offer.cause.form is Form.SWARM:
+                return Ended(await gathering.outcomes(offer.cause))
+            return Ended(await gathering.outcome(offer.cause))
+        case Origin.VALUE:
+            return Result(_decode(offer.sent) if offer.sent is not None else None)
+        case _:
+            return Sent(_decode(offer.sent) if offer.sent is not None else None)
 
 
-def _received(run: RunRecord) -> Any:
-    """Give the message of a run as it received it; what was sent, where it ended before it received any."""
-    if run.message is not None:
-        return _decode(run.message)
-    if run.origin is Origin.MESSAGE and run.sent is not None:
-        return _decode(run.sent)
-    return {}
+async def _result(offer: Offer, shape: Shape, gathering: Gathering) -> Any:
+    answer = offer.answer
+    assert answer is not None
+    if answer.form is Form.TASK:
+        return result_of(answer)
+    return await (gathering.outcomes(answer) if shape.takes_outcomes else gathering.value(answer))
 
 
-def failure_fields(run: RunRecord) -> dict[str, Any]:
-    """Give the fields of the `TaskFailure` of a failed run."""
-    failure = run.failure or Failure(type="", message="")
-    return {
-        "type": failure.type,
-        "message": failure.message,
-        "traceback": failure.traceback,
-        "attempt": failure.attempt,
-        "task_name": run.task,
-        "run_id": run.key,
-    }
-
-
-def outcome_fields(run: RunRecord) -> dict[str, Any]:
-    """Give the fields of the `Outcome` of an ended run."""
-    succeeded = run.status is RunStatus.SUCCEEDED and run.result is not None
-    return {
-        "status": run.status.value,
-        "value": _decode(run.result) if succeeded and run.result is not None else None,
-        "failure": failure_fields(run) if run.status is RunStatus.FAILED else None,
-        "attempts": run.attempt,
-        "task_name": run.task,
-        "run_id": run.key,
-    }
+async def _failed(offer: Offer, shape: Shape, gathering: Gathering) -> Base:
+    """The message of the failed run as it received it, or, where it never received any, as it would have been."""
+    answer = offer.answer
+    assert answer is not None
+    if answer.message is not None:
+        message = _decode(answer.message)
+    else:
+        message = await _put_together(offer.received, OPEN, gathering) if offer.received is not None else {}
+    if shape.takes_failures and answer.form is Form.SWARM:
+        return Failed(message, await gathering.failures(answer))
+    return Failed(message, failure_fields(answer))

@@ -10,11 +10,27 @@ import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mageflow.core.events import Announce, EndReply, Reroute, Strand, TakeBack, Withdraw
-from mageflow.core.records import RunRecord, TaskRecord, WorkerRecord, replace, task_key
+from msgspec import Raw
+
+from mageflow.core.events import (
+    Announce,
+    Reroute,
+    Strand,
+    TakeBack,
+    Withdraw,
+)
+from mageflow.core.records import (
+    RunRecord,
+    TaskRecord,
+    WorkerRecord,
+    replace,
+    task_key,
+)
+from mageflow.core.replies import EndReply
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Filter
 from mageflow.runtime.holding import hand_back
+from mageflow.runtime.listing import records_of, runs_of
 from mageflow.runtime.process import is_gone
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
@@ -50,6 +66,7 @@ class Recovery:
         me: this worker's record.
         patience: when to conclude what.
         monotonic: this process's own clock, in seconds; no other process's clock is ever compared with it.
+        route: gives the route of a task's runs.
     """
 
     def __init__(
@@ -59,12 +76,14 @@ class Recovery:
         me: WorkerRecord,
         patience: Patience,
         monotonic: Callable[[], float],
+        route: Callable[[str], str],
     ) -> None:
         self._tx = transactor
         self._registry = registry
         self.me = me
         self._patience = patience
         self._monotonic = monotonic
+        self._route = route
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked = float("-inf")
         self._said: set[str] = set()
@@ -76,7 +95,7 @@ class Recovery:
         tasks = self._registry.names()
         self.me = replace(self.me, tasks=tasks)
         self._announced = self._monotonic()
-        known = tuple(TaskRecord(key=task_key(name), created_at=0.0, route=self.me.routes[0]) for name in tasks)
+        known = tuple(TaskRecord(key=task_key(name), created_at=0.0, route=self._route(name)) for name in tasks)
         records: tuple[WorkerRecord | TaskRecord, ...] = (self.me, *known)
         for begin in range(0, len(records), _PAGE):
             page = records[begin : begin + _PAGE]
@@ -84,22 +103,26 @@ class Recovery:
             await self._tx.commit(type(None), [record.key for record in page], event)
         await self._reroute(tasks)
 
-    async def leave(self) -> None:
-        """Withdraw this worker's record, and hand back what a claim brought too late to be executed."""
+    async def leave(self, message: Callable[[RunRecord], Raw | None]) -> None:
+        """Withdraw this worker's record, and hand back what it holds.
+
+        That is what a claim brought too late to be executed, and bodies that did not end when they were told to;
+        `message` gives what the body of an attempt has received.
+        """
         while (page := await self._tx.store.query(Filter(worker=self.me.key), limit=_PAGE)).records:
             for record in page.records:
                 if isinstance(record, RunRecord):
-                    await hand_back(self._tx, record, self._registry.defaults())
+                    await hand_back(self._tx, record, self._registry.defaults(), message(record))
         await self._tx.commit(type(None), (self.me.key,), Withdraw(worker=self.me.key, token=self._tx.token()))
 
-    async def beat(self) -> bool:
-        """Beat, look at the others' beats, and take back what dead workers held.
+    async def look_at_beats(self) -> bool:
+        """Look at the others' beats, and take back what dead workers held.
 
         Returns:
             False: another worker has declared this one dead, and what it holds is no longer its own.
         """
         begun = self._monotonic()
-        beats = await self._tx.store.beat(self.me.key)
+        beats = await self._tx.store.beats()
         dead = self._dead(beats, begun)
         for worker in sorted(dead | await self._gone(beats)):
             await self._bury(worker)
@@ -151,14 +174,7 @@ class Recovery:
         The runs are read before the workers: a worker is made known before it claims, so one that is missing then has
         left or was buried.
         """
-        held: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._tx.store.query(_RUNNING, limit=_PAGE, cursor=cursor)
-            held.update(run.worker for run in page.records if isinstance(run, RunRecord) and run.worker is not None)
-            cursor = page.cursor
-            if cursor is None:
-                break
+        held = {run.worker async for run in runs_of(self._tx.store, _RUNNING) if run.worker is not None}
         if not held:
             return
         workers = await self._tx.store.load(tuple(held))
@@ -186,13 +202,11 @@ class Recovery:
 
     async def find_strays(self) -> None:
         """Mark due runs whose task no live worker knows, and fail those that have waited too long."""
-        rows = await self._tx.store.strays(self.me.routes, tuple(self._registry.names()), _PAGE)
-        if not rows:
+        store, mine = self._tx.store, self._registry.names()
+        if not await store.strays(self.me.routes, mine, 1):
             return
-        elsewhere = await self._known_elsewhere()
-        for row in rows:
-            if row.task in elsewhere:
-                continue
+        known = {*mine, *await self._known_elsewhere()}  # left out by the store: else they hide what is behind them
+        for row in await store.strays(self.me.routes, known, _PAGE):
             event = Strand(
                 run=row.run,
                 patience=self._patience.unknown_task_after,
@@ -217,15 +231,10 @@ class Recovery:
 
     async def _known_elsewhere(self) -> set[str]:
         known: set[str] = set()
-        cursor: str | None = None
-        while True:
-            page = await self._tx.store.query(Filter(kind="worker"), limit=_PAGE, cursor=cursor)
-            for record in page.records:
-                if isinstance(record, WorkerRecord) and record.key != self.me.key:
-                    known.update(record.tasks)
-            cursor = page.cursor
-            if cursor is None:
-                return known
+        async for record in records_of(self._tx.store, Filter(kind="worker")):
+            if isinstance(record, WorkerRecord) and record.key != self.me.key:
+                known.update(record.tasks)
+        return known
 
     async def _reroute(self, tasks: tuple[str, ...]) -> None:
         for name in tasks:

@@ -7,7 +7,10 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable
 
+from mageflow.core.events import Lapse
 from mageflow.core.records import OutboxRow, RowAction
+from mageflow.core.replies import EndReply
+from mageflow.core.status import RunStatus
 from mageflow.ports.engine import Engine
 from mageflow.runtime.advance import advance
 from mageflow.runtime.registry import TaskRegistry
@@ -46,11 +49,11 @@ class Relay:
         await self._serve(route, self._submit)
 
     async def advance_all(self) -> None:
-        """Execute continuations as they come, until cancelled."""
+        """Execute continuations, and end what nobody began in time, as they come; until cancelled."""
         await self._serve(_ADVANCE, self._advance)
 
     async def advance_due(self) -> int:
-        """Execute the continuations that are due now; say how many there were."""
+        """Execute what `advance_all` would by now; say how much there was."""
         return await self._hand_on(_ADVANCE, self._advance)
 
     async def _serve(self, route: str, act: Callable[[list[OutboxRow]], Awaitable[None]]) -> None:
@@ -80,7 +83,13 @@ class Relay:
 
     async def _advance(self, rows: list[OutboxRow]) -> None:
         for row in rows:
-            await advance(self._tx, row.run, self._registry.defaults())
+            if row.action is RowAction.LAPSE:
+                event = Lapse(run=row.run, defaults=self._registry.defaults(), token=self._tx.token())
+                ended = await self._tx.commit(EndReply, (row.run,), event)
+                if ended.accepted and ended.run is not None and ended.run.status is RunStatus.FAILED:
+                    logger.error("run %s has failed: no worker began it within its schedule_timeout", row.run)
+            else:
+                await advance(self._tx, row.run, self._registry.defaults())
 
     async def _submit(self, rows: list[OutboxRow]) -> None:
         """Submit rows in an empty context: an engine must not take them for children of what runs here."""

@@ -52,6 +52,8 @@ def read_shape(annotation: Any, schema: Schema) -> Shape:
         shape,
         return_key=return_key(shape.keys, marked, forbids_extra=shape.forbids_extra),
         error_key=by_name.get(marks.error_field or ""),
+        takes_outcomes=marks.takes_outcomes,
+        takes_failures=marks.takes_failures,
     )
 
 

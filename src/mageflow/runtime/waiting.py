@@ -14,6 +14,7 @@ from weakref import WeakKeyDictionary
 from mageflow.core.records import Record, RunRecord
 from mageflow.errors import MageflowError, RunNotFoundError
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.listing import runs_of
 
 __all__ = ["Waiting"]
 
@@ -181,18 +182,10 @@ class Waiting:
             records = (await self._store.load(tuple(waiting))).values()
             if any(_is_live(record) for record in records):
                 return False
-            waiting = [key for cause in waiting for key in await self._caused_by(cause)]
+            waiting = [
+                run.key for cause in waiting async for run in runs_of(self._store, Filter(cause=cause), page_size=_PAGE)
+            ]
         return True
-
-    async def _caused_by(self, run_id: str) -> list[str]:
-        keys: list[str] = []
-        cursor: str | None = None
-        while True:
-            page = await self._store.query(Filter(cause=run_id), limit=_PAGE, cursor=cursor)
-            keys.extend(record.key for record in page.records)
-            cursor = page.cursor
-            if cursor is None:
-                return keys
 
 
 def _is_live(record: Record | None) -> bool:

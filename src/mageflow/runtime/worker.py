@@ -10,13 +10,15 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mageflow.core.events import Claim, ClaimReply, Verdict
+from mageflow.core.events import Claim
 from mageflow.core.ids import WORKER
 from mageflow.core.records import OutboxRow, RunRecord, WorkerRecord
+from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Delivered, Engine, Pull, Reported
-from mageflow.runtime.execute import Executor, StopReason
+from mageflow.runtime.attempts import StopReason
+from mageflow.runtime.execute import Executor
 from mageflow.runtime.heart import Heart
 from mageflow.runtime.holding import Holding, hand_back
 from mageflow.runtime.process import this_machine
@@ -61,7 +63,7 @@ class Worker:
         engine: what brings the runs.
         executor: what executes them.
         settings: how it behaves.
-        heart: what beats for it from outside the event loop; None: only the loop itself beats.
+        heart: what beats for it from outside the event loop.
     """
 
     def __init__(
@@ -71,7 +73,7 @@ class Worker:
         engine: Engine,
         executor: Executor,
         settings: WorkerSettings,
-        heart: Heart | None = None,
+        heart: Heart,
     ) -> None:
         self._tx = transactor
         self._registry = registry
@@ -83,10 +85,12 @@ class Worker:
         self._recovery: Recovery | None = None
         self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
-        self._beating: asyncio.Task[None] | None = None
+        self._looking: asyncio.Task[None] | None = None
         self._hearts: list[asyncio.Task[None]] = []
         self._busy = 0
         self._entered = 0
+        self._taken = 0
+        """How many rows its pulls have brought."""
         self._quiet = asyncio.Event()
         self._quiet.set()
         self._found_nothing = asyncio.Event()
@@ -103,7 +107,7 @@ class Worker:
     async def start(self) -> None:
         """Make the worker known and begin to serve."""
         await self._arrive()
-        self._beating = asyncio.create_task(self._every(self._settings.beat, self._beat), name="mageflow-beat")
+        self._looking = asyncio.create_task(self._every(self._settings.beat, self._look_around), name="mageflow-look")
         self._loops = [
             asyncio.create_task(
                 self._engine.serve(self, concurrency=self._settings.concurrency), name="mageflow-serve"
@@ -132,12 +136,11 @@ class Worker:
             routes=tuple(self.routes),
         )
         monotonic = asyncio.get_running_loop().time
-        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic)
+        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic, self._engine.route)
         await recovery.arrive()
         self._recovery = recovery
-        if self._heart is not None:
-            await _cancel(self._hearts)
-            self._hearts = [asyncio.create_task(self._heart.beat(key), name="mageflow-heart")]
+        await _cancel(self._hearts)
+        self._hearts = [asyncio.create_task(self._heart.beat(key), name="mageflow-heart")]
 
     @property
     def key(self) -> str:
@@ -157,10 +160,10 @@ class Worker:
                 attempt.stop(StopReason.LEAVING)
             await self._wait_quiet(self._settings.grace)
         self._executor.close()
-        if self._beating is not None:  # it went on until here: a worker whose bodies still run must not seem dead
-            await _cancel([self._beating, *self._hearts])
+        if self._looking is not None:  # it went on until here: a worker whose bodies still run must not seem dead
+            await _cancel([self._looking, *self._hearts])
         if self._recovery is not None:
-            await self._recovery.leave()
+            await self._recovery.leave(self._executor.message_of)
 
     async def _wait_quiet(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -211,8 +214,9 @@ class Worker:
         try:
             with self._holding.asking(token):
                 claims = await self._tx.store.claim(
-                    self.routes, self._registry.names(), limit, decide_claim, token=token
+                    self.routes, self._registry.names(), limit, decide_claim, token=token, taken=self._taken
                 )
+                self._taken += len(claims.replies)
                 claimed = tuple(reply for reply in claims.replies if reply.verdict is Verdict.CLAIMED)
                 for reply in claimed:
                     self._take(reply)
@@ -310,10 +314,10 @@ class Worker:
                 logger.exception("the worker goes on, and tries again in %g s", seconds)
             await asyncio.sleep(seconds)
 
-    async def _beat(self) -> None:
+    async def _look_around(self) -> None:
         recovery = self._recovery
         assert recovery is not None
-        if not await recovery.beat():
+        if not await recovery.look_at_beats():
             logger.error("worker %s was declared dead by another one; it begins anew", recovery.me.key)
             for attempt in list(self._executor.attempts.values()):
                 attempt.stop(StopReason.LOST)

@@ -8,13 +8,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from bisect import bisect_left, insort
 from collections.abc import Callable, Collection, Iterable, Mapping
-from itertools import islice
 from typing import Any
 
-from mageflow.core.decision import Decide, Decision, Need
-from mageflow.core.events import ClaimReply
+from mageflow.core.decision import Decide, Decision, Loading, Need
 from mageflow.core.records import (
     Index,
     OutboxRow,
@@ -25,10 +22,13 @@ from mageflow.core.records import (
     index_of,
     replace,
 )
+from mageflow.core.replies import ClaimReply
 from mageflow.errors import StoreConflictError
 from mageflow.ports.clock import Clock, SystemClock
 from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.paging import cursor_after, place_of
+from mageflow.stores.queues import Outbox
+from mageflow.stores.sharing import shares
 from mageflow.stores.watching import Rings, Watchers, ring_out
 
 __all__ = ["MemoryStore"]
@@ -36,7 +36,6 @@ __all__ = ["MemoryStore"]
 logger = logging.getLogger("mageflow.store")
 
 _TRIES = 8
-_LONGEST_WAIT = 3600.0
 _OUT_OF_THE_WAY = 3600.0
 
 
@@ -63,19 +62,6 @@ class _Kept:
         return not self.index.live and self.expires_at is not None and self.expires_at <= now
 
 
-class _Row:
-    """An outbox row, and when it was given to an engine."""
-
-    __slots__ = ("again_at", "given", "place", "row", "wait")
-
-    def __init__(self, row: OutboxRow, serial: int) -> None:
-        self.row = row
-        self.place = (-row.priority, row.due_at, serial)
-        self.given = 0
-        self.wait = 0.0
-        self.again_at = 0.0
-
-
 class _Beater:
     """Beats from any thread."""
 
@@ -89,17 +75,6 @@ class _Beater:
         """Do nothing: nothing was opened."""
 
 
-class _Route:
-    """How far the engine behind a route has come with what it was given."""
-
-    __slots__ = ("given", "removed_at", "removed_given")
-
-    def __init__(self) -> None:
-        self.given = 0
-        self.removed_given = 0
-        self.removed_at = float("-inf")
-
-
 class MemoryStore:
     """Keeps everything in this process, for as long as it lives.
 
@@ -111,10 +86,7 @@ class MemoryStore:
         self._clock = clock or SystemClock()
         self._lock = threading.RLock()
         self._records: dict[str, _Kept] = {}
-        self._rows: dict[str, _Row] = {}
-        self._order: dict[str, list[tuple[tuple[int, float, int], str]]] = {}
-        self._routes: dict[str, _Route] = {}
-        self._serial = 0
+        self._outbox = Outbox()
         self._watchers = Watchers()
         self._blamed: set[str] = set()
 
@@ -139,52 +111,54 @@ class MemoryStore:
         return decision
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
         await asyncio.sleep(0)
         rings: Rings = {}
         with self._lock:
             now = self._clock.now()
             replies: list[ClaimReply] = []
-            rows = self._due(routes, now, limit, lambda row: row.row.task in tasks)
-            for found in rows:
+            rows = self._outbox.due(routes, now, shares(taken, limit), lambda row: row.task in tasks)
+            for row in rows:
                 try:
-                    keys, step = decide(found.row)
+                    keys, step = decide(row)
                     replies.append(self._transact(keys, step, token, now, rings).reply)
                 except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours go on
-                    self._set_aside(found.row, now, error)
-            next_due = now if len(rows) >= limit else self._next_due(routes, now)
+                    self._set_aside(row, now, error)
+            next_due = now if len(rows) >= limit else self._outbox.next_due(routes, now)
         ring_out(rings)
         return Claims(tuple(replies), next_due)
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
         await asyncio.sleep(0)
         with self._lock:
-            now = self._clock.now()
-            return [
-                self._give(found, now, redeliver_after)
-                for found in self._due(routes, now, limit, lambda row: self._may_be_given(row, now))
-            ]
+            return self._outbox.give(routes, self._clock.now(), limit, redeliver_after)
 
     async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
         await asyncio.sleep(0)
         with self._lock:
-            found = self._due(routes, self._clock.now(), limit, lambda row: row.row.task not in tasks)
-            return [row.row for row in found]
+            return self._outbox.due(routes, self._clock.now(), [False] * limit, lambda row: row.task not in tasks)
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
+    async def beats(self) -> Mapping[str, int]:
         await asyncio.sleep(0)
-        return self._beat(worker)
+        with self._lock:
+            return {key: kept.beat for key, kept in self._records.items() if kept.index.kind == "worker"}
 
     def beater(self, worker: str) -> Beater:
         return _Beater(lambda: self._beat(worker))
 
-    def _beat(self, worker: str) -> Mapping[str, int]:
+    def _beat(self, worker: str) -> None:
         with self._lock:
-            workers = {key: kept for key, kept in self._records.items() if kept.index.kind == "worker"}
-            if worker in workers:
-                workers[worker].beat += 1
-            return {key: kept.beat for key, kept in workers.items()}
+            kept = self._records.get(worker)
+            if kept is not None and kept.index.kind == "worker":
+                kept.beat += 1
 
     async def query(self, where: Filter, *, limit: int, cursor: str | None = None) -> Page:
         await asyncio.sleep(0)
@@ -226,7 +200,7 @@ class MemoryStore:
 
     async def describe(self) -> Mapping[str, Any]:
         with self._lock:
-            return {"store": "memory", "records": len(self._records), "outbox": len(self._rows)}
+            return {"store": "memory", "records": len(self._records), "outbox": len(self._outbox)}
 
     async def aclose(self) -> None:
         """Do nothing: the records live as long as this object."""
@@ -237,17 +211,18 @@ class MemoryStore:
         kept = self._records.get(key)
         return kept.read() if kept is not None else None
 
+    def _read_all(self, keys: Collection[str]) -> dict[str, Record | None]:
+        return {key: self._read(key) for key in keys}
+
     def _transact(self, keys: Collection[str], decide: Decide, token: str, now: float, rings: Rings) -> Decision:
-        wanted = dict.fromkeys(keys)
         for _ in range(_TRIES):
-            records = {key: self._read(key) for key in wanted}
+            records = Loading(self._read_all, keys)
             answer = decide(records, now)
             while isinstance(answer, Need):
                 more = [key for key in answer.keys if key not in records]
                 if not more:
                     raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                wanted.update(dict.fromkeys(more))
-                records.update((key, self._read(key)) for key in more)
+                records.more(more)
                 answer = decide(records, now)
             if all(self._rev(record.key) == record.rev for record in (*answer.writes, *answer.deletes)):
                 self._apply(answer, token, now, rings)
@@ -273,69 +248,19 @@ class MemoryStore:
             if touched is not None and touched.expires_at is not None:
                 touched.expires_at = max(touched.expires_at, expires_at)
         for key in decision.settled:
-            self._settle(key, now)
+            self._outbox.settle(key, now)
         for row in decision.rows:
-            self._put(row)
+            self._outbox.put(row)
         self._watchers.collect(changed, (row.route for row in decision.rows), rings)
-
-    def _put(self, row: OutboxRow) -> None:
-        self._take(row.key)
-        self._serial += 1
-        found = _Row(row, self._serial)
-        self._rows[row.key] = found
-        insort(self._order.setdefault(row.route, []), (found.place, row.key))
-
-    def _take(self, key: str) -> _Row | None:
-        found = self._rows.pop(key, None)
-        if found is not None:
-            order = self._order[found.row.route]
-            del order[bisect_left(order, (found.place, key))]
-        return found
-
-    def _settle(self, key: str, now: float) -> None:
-        found = self._take(key)
-        if found is not None and found.given:
-            route = self._routes.setdefault(found.row.route, _Route())
-            route.removed_given = max(route.removed_given, found.given)
-            route.removed_at = now
 
     def _set_aside(self, row: OutboxRow, now: float, error: Exception) -> None:
         """A row whose claim cannot be decided must not be the first of every pull from now on."""
-        self._put(replace(row, due_at=now + _OUT_OF_THE_WAY))
+        self._outbox.put(replace(row, due_at=now + _OUT_OF_THE_WAY))
         if row.key not in self._blamed:
             self._blamed.add(row.key)
             logger.error(
                 "%s: the claim of %s failed and is put off for an hour", self.location, row.run, exc_info=error
             )
-
-    def _due(self, routes: Collection[str], now: float, limit: int, fits: Callable[[_Row], bool]) -> list[_Row]:
-        found: list[_Row] = []
-        for route in dict.fromkeys(routes):
-            order = self._order.get(route, ())
-            due = (self._rows[key] for place, key in order if place[1] <= now)
-            found.extend(islice(filter(fits, due), limit))
-        return sorted(found, key=lambda row: row.place)[:limit]
-
-    def _next_due(self, routes: Collection[str], now: float) -> float | None:
-        places = (place for route in routes for place, _ in self._order.get(route, ()))
-        return min((due_at for _, due_at, _ in places if due_at > now), default=None)
-
-    def _may_be_given(self, found: _Row, now: float) -> bool:
-        if not found.given:
-            return True
-        route = self._routes.setdefault(found.row.route, _Route())
-        overtaken = route.removed_given > found.given
-        silent = route.removed_at + found.wait <= now
-        return found.again_at <= now and (overtaken or silent)
-
-    def _give(self, found: _Row, now: float, redeliver_after: float) -> OutboxRow:
-        route = self._routes.setdefault(found.row.route, _Route())
-        route.given += 1
-        found.given = route.given
-        found.wait = min(redeliver_after * 2 ** min(found.row.deliveries, 30), _LONGEST_WAIT)
-        found.again_at = now + found.wait
-        found.row = replace(found.row, deliveries=found.row.deliveries + 1)
-        return found.row
 
     def _purge(self, limit: int, now: float) -> list[str]:
         held: set[str] = set()
@@ -346,7 +271,11 @@ class MemoryStore:
             if kept.index.live:
                 index = kept.index
                 held.update(key for key in (index.signature, index.root, index.cause) if key is not None)
-        expired = [kept for kept in self._records.values() if kept.is_expired(now) and kept.key not in held]
+        expired = [
+            kept
+            for kept in self._records.values()
+            if kept.is_expired(now) and kept.key not in held and kept.index.parent not in self._records
+        ]
         expired.sort(key=lambda kept: (kept.expires_at or 0.0, kept.key))
         removed: list[str] = []
         for kept in expired:

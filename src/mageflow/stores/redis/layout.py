@@ -55,6 +55,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     beats: bool
     companions: list[str]
     """What the next event about it will most likely ask for: it is loaded along."""
+    parent: str
+    """What it is kept as long as, whatever its own expiry says; blank: nothing."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -97,6 +99,7 @@ def _head(record: Record) -> Head:
         mortal=not index.live,
         beats=isinstance(record, WorkerRecord),
         companions=_companions(record),
+        parent=index.parent or "",
     )
 
 
@@ -111,7 +114,8 @@ def _companions(record: Record) -> list[str]:
     if record.status is RunStatus.RUNNING:
         keys = (*record.lineage, *record.on_success, *record.on_error, *record.on_done)
     elif record.ended_at is None:
-        keys = (*(() if record.message is not None else (record.signature, record.cause)), *record.lineage)
+        sources = (record.signature, record.owner, record.source, record.cause)
+        keys = (*(() if record.message is not None else sources), *record.lineage)
     return [key for key in dict.fromkeys(keys) if key is not None][:_MOST_COMPANIONS]
 
 

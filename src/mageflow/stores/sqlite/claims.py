@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from heapq import merge
 from itertools import islice
 
-from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, RunRecord, replace
+from mageflow.core.replies import ClaimReply
 from mageflow.ports.store import Claims, DecideClaim
+from mageflow.stores.sharing import choose
 from mageflow.stores.sqlite import statements
 from mageflow.stores.sqlite.draft import Draft
 
-__all__ = ["Pull", "pull"]
+__all__ = ["Pull", "look", "pull"]
 
 logger = logging.getLogger("mageflow.store")
 
@@ -25,14 +26,15 @@ _PATIENCE = 1000
 class Pull:
     """One caller's wish for work."""
 
-    __slots__ = ("decide", "limit", "replies", "routes", "tasks", "token")
+    __slots__ = ("decide", "oldest", "replies", "routes", "tasks", "token")
 
     def __init__(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, token: str
+        self, routes: Collection[str], tasks: Collection[str], oldest: Sequence[bool], decide: DecideClaim, token: str
     ) -> None:
         self.routes = frozenset(routes)
         self.tasks = frozenset(tasks)
-        self.limit = limit
+        self.oldest = oldest
+        """Which of the wanted rows are to be the longest due."""
         self.decide = decide
         self.token = token
         self.replies: list[ClaimReply] = []
@@ -55,17 +57,23 @@ def pull(draft: Draft, pulls: list[Pull], blamed: set[str], location: str) -> li
         groups.setdefault((wish.routes, wish.tasks), []).append(wish)
     next_due: dict[tuple[frozenset[str], frozenset[str]], float | None] = {}
     for (routes, tasks), group in groups.items():
-        wanted = sum(wish.limit for wish in group)
+        wanted = [oldest for wish in group for oldest in wish.oldest]
         outlook = _Outlook(draft, routes, tasks)
         rows = outlook.first(wanted)
         draft.read([row.run for row in rows])
         draft.read([key for row in rows for key in _references(draft, row)])
         waiting = iter(rows)
         for wish in group:
-            for row in islice(waiting, wish.limit):
+            for row in islice(waiting, len(wish.oldest)):
                 _claim(draft, wish, row, blamed, location)
-        next_due[routes, tasks] = draft.now if len(rows) >= wanted else outlook.next_due()
+        next_due[routes, tasks] = draft.now if len(rows) >= len(wanted) else outlook.next_due()
     return [Claims(tuple(wish.replies), next_due[wish.routes, wish.tasks]) for wish in pulls]
+
+
+def look(draft: Draft, wish: Pull) -> Claims | None:
+    """Give what a pull comes to where nothing is due for it; None where something is."""
+    outlook = _Outlook(draft, wish.routes, wish.tasks)
+    return Claims((), outlook.next_due()) if wish.oldest and not outlook.first([False]) else None
 
 
 def _claim(draft: Draft, wish: Pull, row: OutboxRow, blamed: set[str], location: str) -> None:
@@ -105,25 +113,29 @@ class _Outlook:
             if row.route in routes
         ]
 
-    def first(self, limit: int) -> list[OutboxRow]:
-        """Give the first due rows, in order."""
-        draft = self._draft
-        now = draft.now
-        due = [found for found in self._pending if found.row.due_at <= now and found.row.task in self._tasks]
-        due.sort(key=_by_place)
-        chosen: list[_Place | statements.DueRow] = []
-        priorities = sorted({lane[2] for lane in self._lanes}, reverse=True)
-        for priority in priorities:
-            lanes = [lane for lane in self._lanes if lane[2] == priority and lane[3] <= now]
-            if not lanes:
-                continue
-            rows = merge(*(self._in_lane(lane[0], lane[1], priority, limit) for lane in lanes), key=_by_place)
-            chosen.extend(islice(rows, limit - len(chosen)))
-            if len(chosen) >= limit:
+    def first(self, oldest: Sequence[bool]) -> list[OutboxRow]:
+        """Give the first due rows, in order: as many as `oldest` is long, which says what is the longest due."""
+        now = self._draft.now
+        limit, share = len(oldest), sum(oldest)
+        pending: dict[int, list[_Place]] = {}
+        for found in self._pending:
+            if found.row.due_at <= now and found.row.task in self._tasks:
+                pending.setdefault(found.row.priority, []).append(found)
+        in_file = [lane for lane in self._lanes if lane[3] <= now]
+        lanes: list[list[_Place | statements.DueRow]] = []
+        above = 0
+        for priority in sorted({lane[2] for lane in in_file} | pending.keys(), reverse=True):
+            # No more of a lane can be taken: its share of the oldest, and what the lanes above leave of the rest.
+            most = min(limit, share + max(0, limit - above))
+            if not most:
                 break
-        if due:
-            chosen = sorted((*chosen, *due), key=_by_place)[:limit]
-        return [found.row for found in chosen]
+            parts: list[Iterable[_Place | statements.DueRow]] = [sorted(pending.get(priority, ()), key=_by_age)]
+            parts += [
+                self._in_lane(route, handed, priority, most) for route, handed, of, _ in in_file if of == priority
+            ]
+            lanes.append(list(islice(merge(*parts, key=_by_age), most)))
+            above += len(lanes[-1])
+        return [found.row for found in choose(lanes, oldest, _by_age)]
 
     def _in_lane(self, route: str, handed: int, priority: int, limit: int) -> Iterator[statements.DueRow]:
         draft = self._draft
@@ -153,7 +165,7 @@ class _Outlook:
             )
             if row.row.key not in draft.gone and row.row.key not in draft.puts
         ]
-        return sorted(found, key=_by_place)[:limit]
+        return sorted(found, key=_by_age)[:limit]
 
     def next_due(self) -> float | None:
         """Give when the next row of the routes is due."""
@@ -169,5 +181,5 @@ class _Outlook:
         return min(times, default=None)
 
 
-def _by_place(found: _Place | statements.DueRow) -> tuple[int, float, int]:
-    return found.place
+def _by_age(found: _Place | statements.DueRow) -> tuple[float, int]:
+    return found.place[1:]

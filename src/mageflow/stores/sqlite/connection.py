@@ -20,7 +20,7 @@ Durability = Literal["normal", "full"]
 APPLICATION_ID = 0x4D616765
 """«Mage»: what marks a file as ours (`PRAGMA application_id`)."""
 
-_MIGRATIONS = ("0001_records_and_outbox.sql",)
+_MIGRATIONS = ("0001_records_and_outbox.sql", "0002_parents.sql")
 SCHEMA_VERSION = len(_MIGRATIONS)
 
 _OLDEST_SQLITE = (3, 35, 0)

@@ -11,8 +11,17 @@ from collections.abc import Collection, Iterable
 from sqlite3 import Connection
 from typing import Any
 
-from mageflow.core.decision import Decide, Decision, Need
-from mageflow.core.records import Index, OutboxRow, Record, RunRecord, decode, encode, index_of, replace
+from mageflow.core.decision import Decide, Decision, Loading, Need
+from mageflow.core.records import (
+    Index,
+    OutboxRow,
+    Record,
+    RunRecord,
+    decode,
+    encode,
+    index_of,
+    replace,
+)
 from mageflow.errors import CorruptRecordError, StoreConflictError
 from mageflow.stores.sqlite import statements
 
@@ -93,13 +102,13 @@ class Draft:
             CorruptRecordError: a record that it needs cannot be read.
         """
         for _ in range(_TRIES):
-            records = self._get(keys)
+            records = Loading(self._get, keys)
             answer = decide(records, self.now)
             while isinstance(answer, Need):
                 more = [key for key in answer.keys if key not in records]
                 if not more:
                     raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                records.update(self._get(more))
+                records.more(more)
                 answer = decide(records, self.now)
             if self._fits(answer):
                 self._apply(answer, token)
@@ -264,6 +273,7 @@ class _Writes:
             index.cause,
             index.worker,
             due_at,
+            index.parent,
             data,
             record.key,
         )
@@ -299,6 +309,7 @@ def _differs_little(record: Record, before: Record, index: Index, old: Index) ->
         and index.signature == old.signature
         and index.root == old.root
         and index.cause == old.cause
+        and index.parent == old.parent
     )
 
 

@@ -34,6 +34,7 @@ __all__ = [
     "keepers",
     "lanes",
     "load",
+    "may_be_given_again",
     "move_records",
     "next_in_lane",
     "note_given",
@@ -249,11 +250,19 @@ def route_state(connection: Connection, route: str) -> tuple[int, int, float | N
 
 
 def due_again(
-    connection: Connection, route: str, now: float, removed_given: int, removed_at: float, limit: int
+    connection: Connection, route: str, priority: int, now: float, removed: tuple[int, float], limit: int
 ) -> Iterator[DueRow]:
-    """Give the rows that the engine was given and has probably lost."""
-    values = (route, now, removed_given, removed_at, limit)
+    """Give the rows of a priority that the engine was given and has probably lost.
+
+    `removed` is the highest number among the rows of the route that were removed, and when one last was.
+    """
+    values = (route, now, *removed, priority, limit)
     return map(DueRow, connection.execute(_text("due_again"), values).fetchall())
+
+
+def may_be_given_again(connection: Connection, route: str, now: float) -> bool:
+    """Whether the wait of some row that the engine was given is over."""
+    return bool(connection.execute(_text("may_be_given_again"), (route, now)).fetchone()[0])
 
 
 def give_rows(connection: Connection, rows: Sequence[tuple[int, int, float, float, int]]) -> None:

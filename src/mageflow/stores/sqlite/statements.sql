@@ -5,8 +5,8 @@ SELECT key, expires_at, data FROM records WHERE key IN (:keys);
 
 -- name: insert_records
 INSERT INTO records
-    (rev, kind, created_at, expires_at, live, status, task, signature, root, cause, worker, due_at, data, key)
-VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
+    (rev, kind, created_at, expires_at, live, status, task, signature, root, cause, worker, due_at, parent, data, key)
+VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?);
 
 -- name: move_records
 UPDATE records SET rev = ?, status = ?, worker = ?, due_at = ?, data = ? WHERE key = ? AND rev = ?;
@@ -18,7 +18,7 @@ WHERE key = ? AND rev = ?;
 -- name: change_records
 UPDATE records SET
     rev = ?, kind = ?, created_at = ?, expires_at = ?, live = ?, status = ?, task = ?, signature = ?, root = ?,
-    cause = ?, worker = ?, due_at = ?, data = ?
+    cause = ?, worker = ?, due_at = ?, parent = ?, data = ?
 WHERE key = ? AND rev = ?;
 
 -- name: delete_records
@@ -91,7 +91,11 @@ SELECT given, removed_given, removed_at FROM routes WHERE route = ?;
 -- name: due_again
 SELECT id, key, run, action, route, task, priority, due_at, deliveries FROM outbox
 WHERE route = ?1 AND handed = 1 AND again_at <= ?2 AND due_at <= ?2 AND (given < ?3 OR ?4 + wait <= ?2)
-ORDER BY priority DESC, due_at, id LIMIT ?5;
+    AND +priority = ?5
+ORDER BY due_at, id LIMIT ?6;
+
+-- name: may_be_given_again
+SELECT EXISTS (SELECT 1 FROM outbox WHERE route = ? AND handed = 1 AND again_at <= ?);
 
 -- name: give_rows
 UPDATE outbox SET handed = 1, given = ?, deliveries = ?, wait = ?, again_at = ? WHERE id = ?;
@@ -112,6 +116,7 @@ WHERE r.live = 0 AND r.expires_at <= ?1
     AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.signature = r.key AND o.live = 1)
     AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.root = r.key AND o.root IS NOT NULL AND o.live = 1)
     AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.cause = r.key AND o.cause IS NOT NULL AND o.live = 1)
+    AND NOT EXISTS (SELECT 1 FROM records AS o WHERE o.key = r.parent)
 ORDER BY r.expires_at, r.key LIMIT ?4;
 
 -- name: keepers

@@ -14,6 +14,7 @@ from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
 from mageflow.ports.clock import Clock, SystemClock
 from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
+from mageflow.stores.sharing import shares
 from mageflow.stores.sqlite import statements, upkeep
 from mageflow.stores.sqlite.beater import SqliteBeater
 from mageflow.stores.sqlite.bells import Doorbell
@@ -124,14 +125,24 @@ class SqliteStore:
         return decision
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
-        claims: Claims = await self._open().writing.ask(Pull(routes, tasks, limit, decide, token))
+        claims: Claims = await self._open().writing.ask(Pull(routes, tasks, shares(taken, limit), decide, token))
         return claims
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
         rows: list[OutboxRow] = await self._write(
-            Upkeep(lambda connection, now: upkeep.give_due(connection, routes, limit, redeliver_after, now))
+            Upkeep(
+                lambda connection, now: upkeep.give_due(connection, routes, limit, redeliver_after, now),
+                look=lambda connection, now: None if upkeep.has_due(connection, routes, now) else [],
+            )
         )
         return rows
 
@@ -142,12 +153,8 @@ class SqliteStore:
         )
         return rows
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        def act(connection: Connection, now: float) -> dict[str, int]:
-            statements.beat(connection, worker)
-            return statements.beats(connection)
-
-        beats: dict[str, int] = await self._write(Upkeep(act))
+    async def beats(self) -> Mapping[str, int]:
+        beats: dict[str, int] = await self._read(statements.beats)
         return beats
 
     def beater(self, worker: str) -> Beater:

@@ -8,9 +8,10 @@ from itertools import islice
 from sqlite3 import Connection
 
 from mageflow.core.records import OutboxRow, replace
+from mageflow.stores.sharing import choose, shares
 from mageflow.stores.sqlite import statements
 
-__all__ = ["give_due", "purge", "strays"]
+__all__ = ["give_due", "has_due", "purge", "strays"]
 
 _LONGEST_WAIT = 3600.0
 _NEVER = -1e300
@@ -21,20 +22,31 @@ def _place(found: statements.DueRow) -> tuple[int, float, int]:
     return found.place
 
 
+def _age(found: statements.DueRow) -> tuple[float, int]:
+    return found.place[1:]
+
+
 def give_due(
     connection: Connection, routes: Collection[str], limit: int, redeliver_after: float, now: float
 ) -> list[OutboxRow]:
     """Give rows for submission, and note when each is given again."""
-    found: list[statements.DueRow] = []
+    lanes: dict[int, list[statements.DueRow]] = {}
     states: dict[str, tuple[int, int, float | None]] = {}
-    for route in set(routes):
+    for route in dict.fromkeys(routes):
         states[route] = _, removed_given, removed_at = statements.route_state(connection, route)
         since = removed_at if removed_at is not None else _NEVER
-        found.extend(statements.due_again(connection, route, now, removed_given, since, limit))
         for handed, priority, earliest in statements.lanes(connection, route):
-            if not handed and earliest <= now:
-                found.extend(islice(statements.due_in_lane(connection, route, 0, priority, now), limit))
-    chosen = nsmallest(limit, found, key=_place)
+            if earliest > now:
+                continue
+            if handed:
+                again = statements.due_again(connection, route, priority, now, (removed_given, since), limit)
+                lanes.setdefault(priority, []).extend(again)
+            else:
+                due = statements.due_in_lane(connection, route, 0, priority, now)
+                lanes.setdefault(priority, []).extend(islice(due, limit))
+    taken = sum(state[0] for state in states.values())
+    ordered = [sorted(lanes[priority], key=_age) for priority in sorted(lanes, reverse=True)]
+    chosen = choose(ordered, shares(taken, limit), _age)
     numbers = {route: state[0] for route, state in states.items()}
     notes: list[tuple[int, int, float, float, int]] = []
     given: list[OutboxRow] = []
@@ -51,12 +63,21 @@ def give_due(
     return given
 
 
+def has_due(connection: Connection, routes: Collection[str], now: float) -> bool:
+    """Whether there may be rows to give: some were never given, or may be given again by now."""
+    return any(
+        earliest <= now and (not handed or statements.may_be_given_again(connection, route, now))
+        for route in dict.fromkeys(routes)
+        for handed, _, earliest in statements.lanes(connection, route)
+    )
+
+
 def strays(
     connection: Connection, routes: Collection[str], tasks: Collection[str], limit: int, now: float
 ) -> list[OutboxRow]:
     """Give due rows of other tasks."""
     found: list[statements.DueRow] = []
-    for route in set(routes):
+    for route in dict.fromkeys(routes):
         others = [task for task in statements.tasks_of_route(connection, route) if task not in tasks]
         if not others:
             continue

@@ -12,7 +12,7 @@ from mageflow.core.decision import Decide
 from mageflow.core.records import Record
 from mageflow.errors import StoreConflictError
 from mageflow.ports.clock import Clock
-from mageflow.stores.sqlite.claims import Pull, pull
+from mageflow.stores.sqlite.claims import Pull, look, pull
 from mageflow.stores.sqlite.connection import patiently
 from mageflow.stores.sqlite.draft import Cache, Draft, Lost
 from mageflow.stores.sqlite.statements import data_version
@@ -43,12 +43,20 @@ class Commit:
 class Upkeep:
     """Something else to do in a transaction; called with the connection and the store's time."""
 
-    __slots__ = ("act", "removes")
+    __slots__ = ("act", "look", "removes")
 
-    def __init__(self, act: Callable[[Connection, float], Any], *, removes: bool = False) -> None:
+    def __init__(
+        self,
+        act: Callable[[Connection, float], Any],
+        *,
+        removes: bool = False,
+        look: Callable[[Connection, float], Any] | None = None,
+    ) -> None:
         self.act = act
         self.removes = removes
         """Whether it gives the keys of records that it removed."""
+        self.look = look
+        """Gives, by reading only, what it comes to where there is nothing to do; None where there is something."""
 
 
 Wish = Commit | Pull | Upkeep
@@ -108,7 +116,7 @@ class Writer:
         """Commit a batch; where that cannot be done at once, each item by itself."""
         now = self._clock.now()
         batch = [item for item in batch if not item.is_unwanted]
-        if not batch:
+        if not batch or patiently(lambda: self._find_nothing(connection, batch, now, answers)):
             return
         changed: dict[str, Record | None] = {}
         due: set[str] = set()
@@ -125,6 +133,32 @@ class Writer:
             self._tell(done, answers)
             changed.update(done.changed)
             due |= done.due
+
+    @staticmethod
+    def _find_nothing(connection: Connection, batch: list[Item[Wish]], now: float, answers: Answers) -> bool:
+        """Answer a batch that has nothing to do: who is idle holds up no other process's commits."""
+        if any(
+            isinstance(item.wish, Commit) or (isinstance(item.wish, Upkeep) and not item.wish.look) for item in batch
+        ):
+            return False
+        found: list[tuple[Item[Wish], Any]] = []
+        connection.execute("BEGIN")
+        try:
+            draft = Draft(connection, {}, now)
+            for item in batch:
+                wish = item.wish
+                if isinstance(wish, Pull):
+                    nothing = look(draft, wish)
+                else:
+                    nothing = wish.look(connection, now) if isinstance(wish, Upkeep) and wish.look else None
+                if nothing is None:
+                    return False
+                found.append((item, nothing))
+        finally:
+            connection.execute("COMMIT")
+        for item, nothing in found:
+            answers.give(item, nothing)
+        return True
 
     def _one_by_one(self, connection: Connection, batch: list[Item[Wish]], now: float, answers: Answers) -> list[_Done]:
         every: list[_Done] = []

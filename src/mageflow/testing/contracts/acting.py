@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Mapping
+import asyncio
+from collections.abc import Callable, Collection
 from typing import Any, cast
 
 from msgspec import Raw
@@ -12,28 +13,38 @@ from mageflow.core.decision import Decide, Decision, Need, Records
 from mageflow.core.events import (
     AppendCallbacks,
     Claim,
-    ClaimReply,
     End,
-    EndReply,
     Event,
     Failed,
     PutSignature,
     SetControl,
-    SignatureReply,
     Slot,
     Start,
-    StartReply,
     Stopped,
     Succeeded,
 )
 from mageflow.core.options import Options
-from mageflow.core.records import Control, Failure, OutboxRow, Record, RunRecord, SignatureRecord, WorkerRecord
+from mageflow.core.records import (
+    Control,
+    Failure,
+    OutboxRow,
+    Record,
+    RunRecord,
+    SignatureRecord,
+    WorkerRecord,
+)
+from mageflow.core.replies import (
+    ClaimReply,
+    EndReply,
+    SignatureReply,
+    StartReply,
+)
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.store import Claims, DecideClaim, Filter, Store
 from mageflow.testing.clock import SeededEntropy
 
-__all__ = ["DAY", "Actor", "LosesReplies", "bind", "failed", "outbox_row", "put", "succeeded", "writing"]
+__all__ = ["DAY", "Actor", "LosesReplies", "beat", "bind", "failed", "outbox_row", "put", "succeeded", "writing"]
 
 DAY = 24 * 3600.0
 
@@ -70,6 +81,17 @@ def outbox_row(key: str, *, due_at: float, route: str = "r", task: str = "t", pr
 async def put(store: Store, *records: Record, rows: tuple[OutboxRow, ...] = (), token: str = "put") -> None:
     """Write records and rows as they are."""
     await store.transact([record.key for record in records], writing(*records, rows=rows), token=token)
+
+
+async def beat(store: Store, worker: str) -> None:
+    """Beat once, as a worker's heart does."""
+
+    def act() -> None:
+        beater = store.beater(worker)
+        beater.beat()
+        beater.close()
+
+    await asyncio.to_thread(act)
 
 
 class Actor:
@@ -115,11 +137,11 @@ class Actor:
         )
 
     async def pull(
-        self, limit: int = 100, *, routes: Collection[str] = ("r",), tasks: Collection[str] = ("t",)
+        self, limit: int = 100, *, routes: Collection[str] = ("r",), tasks: Collection[str] = ("t",), taken: int = 0
     ) -> Claims:
         """Pull for work."""
         token = self.entropy.token()
-        return await self.store.claim(routes, tasks, limit, self.claiming(token), token=token)
+        return await self.store.claim(routes, tasks, limit, self.claiming(token), token=token, taken=taken)
 
     async def claimed(self, limit: int = 100, **which: Any) -> list[RunRecord]:
         """Pull for work; give the runs that are this worker's now, in the order in which they came."""
@@ -203,9 +225,16 @@ class LosesReplies:
         return decision
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
-        claims = await self._store.claim(routes, tasks, limit, decide, token=token)
+        claims = await self._store.claim(routes, tasks, limit, decide, token=token, taken=taken)
         self._answer()
         return claims
 
@@ -213,11 +242,6 @@ class LosesReplies:
         rows = await self._store.due(routes, limit, redeliver_after=redeliver_after)
         self._answer()
         return rows
-
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        beats = await self._store.beat(worker)
-        self._answer()
-        return beats
 
     async def purge(self, limit: int) -> int:
         removed = await self._store.purge(limit)

@@ -10,7 +10,13 @@ from msgspec import Raw
 
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.events import Succeeded
-from mageflow.core.records import Record, RunRecord, SignatureRecord, TaskRecord, replace
+from mageflow.core.records import (
+    Record,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    replace,
+)
 from mageflow.core.status import RunStatus
 from mageflow.errors import StoreConflictError
 from mageflow.ports.store import Store

@@ -5,8 +5,17 @@ from __future__ import annotations
 from typing import Any
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import Start
-from mageflow.core.records import Control, RunRecord, SignatureRecord, TaskRecord, WorkerRecord
+from mageflow.core.events import KeepCallbacks, PutMembers, RemoveSignature, Start
+from mageflow.core.members import Form, Member, Roster
+from mageflow.core.records import (
+    Control,
+    MembersRecord,
+    RunRecord,
+    SignatureRecord,
+    TaskRecord,
+    WorkerRecord,
+    replace,
+)
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Store
 from mageflow.testing.clock import ManualClock
@@ -189,6 +198,62 @@ class ExpiryContract:
         clock.advance(DAY)
         assert await store.purge(10) == 0
         await actor.control(run.key, Control.CANCEL)
+        assert await store.purge(10) == 3
+
+    async def test_a_live_run_whose_signature_was_removed_keeps_its_callbacks(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """And what they name; removing the signature moves their expiry, so that nothing goes in between."""
+        actor = Actor(store)
+        await actor.sign("sig_c", active_ttl=60.0)
+        await actor.sign("sig_b", active_ttl=60.0, on_success=("sig_c",))
+        await actor.sign("sig_a", on_success=("sig_b",))
+        await actor.start()
+        (run,) = await actor.claimed()
+        clock.advance(DAY)
+        await actor.commit(RemoveSignature(key="sig_a", token="remove"), "sig_a")
+        assert await store.purge(10) == 0
+        await actor.commit(KeepCallbacks(run=run.key, token="keep"), run.key)
+        clock.advance(DAY)
+        assert await store.purge(10) == 0
+        await actor.end(run)
+        (callback,) = await actor.claimed()
+        assert (callback.signature, callback.cause) == ("sig_b", run.key)
+        await actor.end(callback)
+        (last,) = await actor.claimed()
+        await actor.end(last)
+        clock.advance(DAY)
+        assert await store.purge(10) == 5
+
+    async def test_a_member_is_kept_as_long_as_what_it_is_a_member_of(self, store: Store) -> None:
+        """Whatever its own expiry says; what is above it goes first, then itself, at the latest with the next purge."""
+        now = await store.now()
+        ended = {"status": RunStatus.SUCCEEDED, "ended_at": now - 9}
+        await put(
+            store,
+            replace(live_run("run_top", expires_at=now + 10), **ended),
+            replace(live_run("run_inner", expires_at=now - 5, parent="run_top"), **ended),
+            replace(live_run("run_member", expires_at=now - 5, parent="run_inner"), **ended),
+            replace(live_run("run_alone", expires_at=now - 5, parent="run_gone"), **ended),
+        )
+        assert await store.purge(10) == 1
+        assert await self.left(store) == {"run_top", "run_inner", "run_member"}
+        await put(store, replace(live_run("run_top", rev=1, expires_at=now - 1), **ended))
+        removed = sum([await store.purge(10), await store.purge(10), await store.purge(10)])
+        assert (removed, await self.left(store)) == (3, set())
+
+    async def test_a_list_of_members_is_kept_by_its_signature_and_keeps_theirs(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """100,000 members are many records, and none of them is refreshed by itself."""
+        actor = Actor(store)
+        await actor.sign("sig_member", active_ttl=60.0)
+        page = MembersRecord(key="sig_a/0", created_at=0.0, owner="sig_a", members=(Member(signature="sig_member"),))
+        await actor.commit(PutMembers(records=(page,), active_ttl=60.0, token="members"), "sig_member", page.key)
+        await actor.sign("sig_a", form=Form.SWARM, roster=Roster(count=1, window=1), active_ttl=2 * DAY)
+        clock.advance(DAY)
+        assert await store.purge(10) == 0
+        clock.advance(2 * DAY)
         assert await store.purge(10) == 3
 
     async def test_cycles_of_expired_signatures_go(self, store: Store) -> None:

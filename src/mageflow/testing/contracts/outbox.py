@@ -8,10 +8,10 @@ from collections.abc import Collection
 import pytest
 
 from mageflow.core.decision import Decide, Decision, Records
-from mageflow.core.events import ClaimReply, Verdict
 from mageflow.core.records import Control, OutboxRow
+from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
-from mageflow.ports.store import Store
+from mageflow.ports.store import OLDEST_EVERY, Store
 from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import Actor, outbox_row, put, writing
 
@@ -31,7 +31,7 @@ class PullContract:
         (reply,) = (await actor.pull()).replies
         assert reply.verdict is Verdict.CLAIMED
         assert reply.run is not None
-        assert reply.signature is not None
+        assert reply.offer is not None
         assert (reply.run.key, reply.run.worker, reply.run.attempt) == (run.key, actor.worker, 1)
         assert (await actor.run(run.key)).status is RunStatus.RUNNING
         assert (await actor.pull()).replies == ()
@@ -47,6 +47,54 @@ class PullContract:
             row = outbox_row(run.key, due_at=base - earlier, priority=priority)
             await put(store, rows=(row,))
         assert "".join(run.key[-1] for run in await actor.claimed()) == "gebdcfah"
+
+    @staticmethod
+    async def _keep_high_work_waiting(actor: Actor, low: int, high: int) -> list[str]:
+        """Start low work, and more high work that is due since later; give the low ones' keys, the oldest first."""
+        now = await actor.store.now()
+        for key, count, priority, earlier in (("low", low, 1, 50.0), ("mid", low, 2, 20.0), ("high", high, 3, 10.0)):
+            for n in range(count):
+                run = await actor.start(run=f"run_{key}{n}")
+                row = outbox_row(run.key, due_at=now - earlier + n / 1000, priority=priority)
+                await put(actor.store, rows=(row,))
+        return [f"run_low{n}" for n in range(low)]
+
+    async def test_no_priority_starves_another(self, store: Store) -> None:
+        """Every eighth row that a pull takes is the longest due, whatever its priority."""
+        actor = Actor(store)
+        await actor.sign()
+        await self._keep_high_work_waiting(actor, 2, 30)
+        taken = [run.key.removeprefix("run_") for run in await actor.claimed(20)]
+        assert [place for place, key in enumerate(taken) if key.startswith("low")] == [7, 15]
+        rest = [run.key.removeprefix("run_") for run in await actor.claimed(20, taken=20)]
+        assert (rest[3], rest[11]) == ("mid0", "mid1"), "the share goes on where the last pull ended"
+        assert [key for key in taken + rest if key.startswith("high")] == [f"high{n}" for n in range(30)]
+
+    async def test_the_share_of_the_oldest_holds_for_pulls_of_one_row(self, store: Store) -> None:
+        """It is counted through all pulls of one caller."""
+        actor = Actor(store)
+        await actor.sign()
+        low = await self._keep_high_work_waiting(actor, 2, 20)
+        keys = [run.key for taken in range(2 * OLDEST_EVERY) for run in await actor.claimed(1, taken=taken)]
+        assert [keys.index(key) for key in low] == [OLDEST_EVERY - 1, 2 * OLDEST_EVERY - 1]
+
+    async def test_the_oldest_are_taken_from_all_routes_and_tasks(self, store: Store) -> None:
+        """That the caller asked for, and from no others."""
+        actor = Actor(store)
+        now = await store.now()
+        rows = [
+            outbox_row("run_high", due_at=now - 1, priority=3),
+            outbox_row("run_other", due_at=now - 9, task="x"),
+            outbox_row("run_elsewhere", due_at=now - 9, route="x"),
+            outbox_row("run_old", due_at=now - 5, route="s", priority=2),
+            outbox_row("run_late", due_at=now + 5),
+        ]
+        await actor.sign()
+        for row in rows:
+            await actor.start(run=row.run)
+        await put(store, rows=tuple(rows))
+        replies = (await actor.pull(1, routes=["r", "s"], taken=OLDEST_EVERY - 1)).replies
+        assert [reply.run and reply.run.key for reply in replies] == ["run_old"]
 
     async def test_a_replaced_row_takes_its_place_anew(self, store: Store) -> None:
         """Putting a row again is putting it last among its equals."""
@@ -219,6 +267,17 @@ class DeliveryContract:
         assert await self.given(store) == ""
         clock.advance(5)
         assert await self.given(store, routes=["r", "s"]) == "e1 c1"
+
+    async def test_due_gives_the_oldest_their_share(self, store: Store) -> None:
+        """As a pull does; what is counted are the rows that the route was given."""
+        now = await store.now()
+        high = [outbox_row(f"h{n}-", due_at=now - 1, priority=3) for n in range(12)]
+        low = [outbox_row(f"l{n}-", due_at=now - 9 + n) for n in range(3)]
+        await put(store, rows=(*high, *low))
+        assert await self.given(store, 5) == "h0-1 h1-1 h2-1 h3-1 h4-1"
+        assert await self.given(store, 2) == "h5-1 h6-1"
+        assert await self.given(store, 2) == "l0-1 h7-1"
+        assert await self.given(store) == "h8-1 h9-1 h10-1 h11-1 l1-1 l2-1"
 
     async def test_given_rows_are_still_claimed(self, store: Store) -> None:
         """In their order, beside those that were never given."""

@@ -8,9 +8,10 @@ from typing import TypeVar
 
 import pytest
 
-from mageflow.core.events import ClaimReply, Start, TakeBack, Verdict
+from mageflow.core.events import Start, TakeBack
 from mageflow.core.ids import callback_id
 from mageflow.core.records import SignatureRecord, replace
+from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.store import Filter, Store
@@ -53,7 +54,7 @@ class LostReplyContract:
         loses.lose()
         reply: ClaimReply = await insist(lambda: actor.claim_run(run.key, token="claim"))
         assert reply.verdict is Verdict.CLAIMED
-        assert reply.signature is not None
+        assert reply.offer is not None
         assert reply.run is not None
         assert reply.run.attempt == 1
         assert (await actor.claim_run(run.key, token="another")).verdict is Verdict.HELD

@@ -8,7 +8,14 @@ from typing import Any, cast
 import msgspec
 
 from mageflow.core.decision import Decision
-from mageflow.core.records import Control, Origin, RunRecord, WorkerRecord, advance_key
+from mageflow.core.records import (
+    Control,
+    Origin,
+    RunRecord,
+    WorkerRecord,
+    advance_key,
+    lapse_key,
+)
 from mageflow.core.status import TRANSITIONS, WAITING, RunStatus
 from mageflow.ports.engine import Delivered, Reported
 from mageflow.testing.simulate.ledger import Body, Ledger
@@ -107,8 +114,7 @@ class Auditor:
         )
         early = before.due_at > now + _SOON and before.status is not RunStatus.UNROUTABLE
         self._hold(not early, "no run begins before its time", f"{name}: {before.due_at - now:.3f} s too early")
-        limit = before.options.schedule_timeout
-        late = limit is not None and before.message is None and now - before.due_at > limit + _SOON
+        late = before.begin_by is not None and now > before.begin_by + _SOON
         self._hold(not late, "no run begins after its schedule_timeout", name)
         control = self.ledger.control(after)
         self._hold(control is Control.NONE, "a claim obeys the controls of the lineage", f"{name}: {control}")
@@ -230,6 +236,10 @@ class Auditor:
             self._hold(due, "nothing due is missing from the outbox", f"{name}: {row}")
         else:
             self._hold(row is None, "the outbox has only what is due", name)
+        limit = run.options.schedule_timeout
+        limited = limit is not None and run.message is None and run.status in WAITING
+        lapse = self.ledger.rows.get(lapse_key(run.key))
+        self._hold(limited is (lapse is not None), "what is to begin in time is watched", f"{name}: {lapse}")
         advance = advance_key(run.key) in self.ledger.rows
         self._hold(advance is (run.cursor is not None), "each continuation is in the outbox", f"{name}: {run.cursor}")
 
@@ -271,15 +281,18 @@ class Auditor:
         if run.origin is Origin.RESULT:
             fits = message.get("results") == _plain(cause.result)
         elif run.origin is Origin.FAILURE:
-            sent = _plain(cause.sent) if cause.origin is Origin.MESSAGE else None
-            was: dict[str, Any] = _plain(cause.message) or sent or {}
-            fits = _covers(message, {key: was[key] for key in was if key not in bound and key != "failure"})
+            was: Any = _plain(cause.message)
+            changed = {"failure", *bound}
+            if was is None:  # it never received any: what was sent to it, and bound to it by then
+                was = _plain(cause.sent) if cause.origin is Origin.MESSAGE and cause.sent is not None else {}
+                changed |= self.ledger.bound_to.get(cause.key, set())
+            fits = _covers(message, {key: was[key] for key in was if key not in changed})
             fits = fits and (run.task != "alarm" or message["failure"]["run_id"] == cause.key)
         else:
             outcome = message["outcome" if run.task == "report" else "results"]
             told = (outcome.get("run_id"), outcome.get("status"), outcome.get("attempts"))
             fits = told == (cause.key, cause.status.value, cause.attempt)
-        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}")
+        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}, of {cause}")
 
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""

@@ -125,7 +125,8 @@ class Customer:
         signature = await self._kernel.require_signature(key)
         options = _options(rng) if rng.random() < 0.5 else Options()
         if rng.random() < 0.2:
-            options = msgspec.structs.replace(options, idempotency_key=rng.choice("abc"))
+            window = rng.choice((None, None, 0.5, 5.0))
+            options = msgspec.structs.replace(options, idempotency_key=rng.choice("abc"), idempotency_window=window)
         messages: list[Any] = [None, {"note": rng.randint(100, 199), "extra": {"a": 1}}, {"results": {"b": []}}]
         sent = rng.choice(messages)
         run = await self._kernel.start(

@@ -71,7 +71,14 @@ class FaultyStore:
         return await self._call("transact", act)
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
         decided: dict[str, Decision] = {}
 
@@ -88,7 +95,7 @@ class FaultyStore:
             return keys, note
 
         async def act() -> Claims:
-            claims = await self._store.claim(routes, tasks, limit, noting, token=token)
+            claims = await self._store.claim(routes, tasks, limit, noting, token=token, taken=taken)
             if len(claims.replies) != len(decided):
                 raise self._among.history.fail("a decision can be committed", f"not all of {sorted(decided)}")
             for decision in decided.values():
@@ -119,14 +126,18 @@ class FaultyStore:
     async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
         return await self._call("strays", lambda: self._store.strays(routes, tasks, limit))
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
-        async def act() -> Mapping[str, int]:
-            beats = await self._store.beat(worker)
+    async def beats(self) -> Mapping[str, int]:
+        return await self._call("beats", self._store.beats)
+
+    async def beat(self, worker: str) -> None:
+        """Beat as a `beater` would, in the time that the way to the store takes."""
+
+        async def act() -> None:
+            self._store.beater(worker).beat()
             self._auditor.ledger.beat(worker)
-            return beats
 
         self._auditor.ledger.try_beat(worker)
-        return await self._call("beat", act)
+        await self._call("beat", act)
 
     def beater(self, worker: str) -> Beater:
         return self._store.beater(worker)
@@ -174,7 +185,7 @@ class VirtualHeart(Heart):
         every: seconds between two beats.
     """
 
-    def __init__(self, store: Store, *, every: float) -> None:
+    def __init__(self, store: FaultyStore, *, every: float) -> None:
         super().__init__(store.beater, every=every, max_stall=every)
         self._store = store
         self._pause = every

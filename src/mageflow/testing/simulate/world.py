@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from unittest.mock import patch
 
 from mageflow.config import MageflowConfig
-from mageflow.core import lifecycle, runs
+from mageflow.core import composite, flow, lifecycle
 from mageflow.engines.local import LocalEngine
 from mageflow.errors import MageflowError
 from mageflow.ports.clock import Clock
@@ -91,7 +91,9 @@ def _quiet() -> Generator[None]:
 def _small_commits() -> Generator[None]:
     """Let a few records fill a commit or a page, so that every simulation has continuations."""
     with (
-        patch.dict(runs.finish.__kwdefaults__, at_once=2),
+        patch.dict(flow.finish.__kwdefaults__, at_once=2),
+        patch.dict(flow.fire.__kwdefaults__, at_once=2),
+        patch.object(composite, "MEMBERS_AT_ONCE", 3),
         patch.object(lifecycle, "CALLBACKS_AT_ONCE", 2),
         patch.object(lifecycle, "_CALLBACKS_IN_SWEEP", 1),
         patch.object(advance, "SWEEP_PAGE", 3),
@@ -197,6 +199,7 @@ class _World:
             purge_every=2.0,
         )
         self.knows_all[process] = len(names) == len(TASKS)
+        assert isinstance(kernel.store, FaultyStore)
         heart = VirtualHeart(kernel.store, every=settings.beat)
         worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings, heart)
         self.workers[process] = worker

@@ -2,7 +2,7 @@
 --
 -- A record's value is its expiry (24 characters, blank: none), the size of its head (8 hex digits), the head (msgpack)
 -- and its JSON. The head says, in words that only the client gives a meaning to, under which terms the record is found:
---   version, created, terms, ranges, names, holds, mortal, beats, companions
+--   version, created, terms, ranges, names, holds, mortal, beats, companions, parent
 
 local NEVER = string.rep(' ', 24)
 local FIRST = 1023
@@ -10,13 +10,13 @@ local FIRST = 1023
 local function key_of(record) return space .. 'r:' .. record end
 
 -- What something else than mageflow wrote has a head that fits no version, so nothing is ever decided on it.
-local DAMAGED = {'damaged', 0, {}, {}, {}, {}, false, false, {}}
+local DAMAGED = {'damaged', 0, {}, {}, {}, {}, false, false, {}, ''}
 
 local function size_in(value) return tonumber(string.sub(value, 25, 32), 16) or 0 end
 
 local function head_in(value)
     local is_whole, head = pcall(cmsgpack.unpack, string.sub(value, 33, 32 + size_in(value)))
-    if is_whole and type(head) == 'table' and #head == 9 then return head end
+    if is_whole and type(head) == 'table' and #head == 10 then return head end
     return DAMAGED
 end
 

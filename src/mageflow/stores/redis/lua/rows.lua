@@ -102,6 +102,38 @@ local function first_due(found, lane, priority, now, limit)
     end
 end
 
+-- Takes as many of the rows, which stand in the order of claims, as `oldest` is long: for each the first, or the longest
+-- due of any priority.
+local function choose(due, oldest)
+    local lanes, priorities, chosen = {}, {}, {}
+    for _, found in ipairs(due) do
+        local lane = lanes[found.priority]
+        if not lane then
+            lane = {head = 1}
+            lanes[found.priority] = lane
+            priorities[#priorities + 1] = found.priority
+        end
+        lane[#lane + 1] = found
+    end
+    for n = 1, #oldest do
+        local best
+        for _, priority in ipairs(priorities) do
+            local lane = lanes[priority]
+            local found = lane[lane.head]
+            if found and not best then
+                best = found
+                if not oldest[n] then break end
+            elseif found and (found.due < best.due or (found.due == best.due and found.serial < best.serial)) then
+                best = found
+            end
+        end
+        if not best then break end
+        lanes[best.priority].head = lanes[best.priority].head + 1
+        chosen[n] = best
+    end
+    return chosen
+end
+
 -- The order of claims.
 local function comes_before(one, other)
     if one.priority ~= other.priority then return one.priority > other.priority end

@@ -60,10 +60,9 @@ def which_retry(run: RunRecord) -> str:
 
 def schedule_limit(run: RunRecord) -> str:
     """Say when a due run fails because nobody began it, where that was asked for."""
-    limit = run.options.schedule_timeout
-    if limit is None:
+    if run.begin_by is None:
         return ""
-    return f" It fails if no worker begins it by {say_moment(run.due_at + limit)}, its schedule_timeout."
+    return f" It fails if no worker begins it by {say_moment(run.begin_by)}, its schedule_timeout."
 
 
 def near_tasks(task: str, workers: Sequence[WorkerInfo]) -> str:

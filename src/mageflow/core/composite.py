@@ -1,0 +1,251 @@
+"""The rules of chains and swarms: which members are made when, what stops them, and the join at their end.
+
+A chain and a swarm are one thing here: members taken from a list inside a window, a count of how they ended, and an
+end of its own when all have. A chain's window is one member wide, its first failure stops it, and each member begins
+with the result of the one before.
+"""
+
+from __future__ import annotations
+
+from mageflow.core.flow import again, finish, fire, launch, run_of_removed, tell_parent
+from mageflow.core.ids import life_of, member_id
+from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, members_keys
+from mageflow.core.records import (
+    Control,
+    Origin,
+    RunRecord,
+    SignatureRecord,
+    replace,
+)
+from mageflow.core.runs import control_of, go_on_later, has_begun, new_run, options_of
+from mageflow.core.status import RunStatus
+from mageflow.core.work import Work
+
+__all__ = ["settle", "shut"]
+
+MEMBERS_AT_ONCE = 200
+"""How many members one commit makes, or tells off: a commit is short, whatever hangs on it."""
+
+_CALLBACKS_TOLD_OFF = 4
+"""How many callbacks a member that is told off gets in the same commit; the rest follows by `advance`."""
+
+
+def settle(work: Work) -> None:
+    """Let every chain and swarm that this decision has touched do what it can do now."""
+    while work.open:
+        key = next(iter(work.open))
+        del work.open[key]
+        run = work.run(key)
+        if run is not None and has_begun(run) and not run.status.is_terminal:
+            _proceed(work, run)
+
+
+def _proceed(work: Work, run: RunRecord) -> None:
+    """Make the members that the window has room for, or tell off the rest; join when all have ended."""
+    control = control_of(work, run)
+    assert run.tally is not None
+    stops = run.tally.stopping or control is Control.CANCEL
+    if stops:
+        run = _tell_off(work, run)
+    elif control is Control.NONE:
+        run = _fill(work, run)
+    tally = run.tally
+    assert tally is not None
+    if tally.live or tally.made < tally.total:
+        if tally.stopping:
+            fire(work, run)
+        return
+    if stops or tally.closed or (tally.auto_close and tally.total):
+        _join(work, run, control)
+
+
+def _fill(work: Work, run: RunRecord) -> RunRecord:
+    tally = run.tally
+    assert tally is not None
+    wanted = min(tally.window - tally.live, tally.total - tally.made)
+    if wanted <= 0:
+        return run
+    most = max(0, min(wanted, MEMBERS_AT_ONCE, work.room))
+    begin = tally.made
+    members = _members(work, run, begin, begin + most)
+    for place, member in enumerate(members, start=begin):
+        _make_member(work, run.key, place, member)
+    filled = _current(work, run)
+    if most < wanted:
+        return go_on_later(work, filled, fill=True)
+    return filled
+
+
+def _members(work: Work, run: RunRecord, begin: int, end: int) -> list[Member]:
+    """Give the members from `begin` up to `end`, and load all that making them needs."""
+    if end <= begin:
+        return []
+    pages = members_keys(run.signature, begin, end)
+    work.need(pages)
+    first = begin - begin % MEMBERS_A_RECORD
+    listed = [member for page in pages if (record := work.members(page)) is not None for member in record.members]
+    members = listed[begin - first : end - first]
+    members += [Member(signature=run.signature + "?")] * (end - begin - len(members))  # a page was removed
+    work.need(member.signature for member in members)
+    if run.tally is not None and run.tally.earlier is not None:
+        _need_earlier(work, run, begin, end)
+    return members
+
+
+def _need_earlier(work: Work, run: RunRecord, begin: int, end: int) -> None:
+    """Load the members' runs of the run that `run` tries again, and of those that that one tried again."""
+    tried: RunRecord | None = run
+    while tried is not None and tried.tally is not None and tried.tally.earlier is not None:
+        tried = work.run(tried.tally.earlier)
+        if tried is not None:
+            life = life_of(tried.key, tried.created_at)
+            work.need(member_id(life, place) for place in range(begin, end))
+
+
+def _earlier(work: Work, run: RunRecord, place: int) -> RunRecord | None:
+    """Give the run that the member at `place` had, when this chain or swarm was tried before."""
+    tried: RunRecord | None = run
+    while tried is not None and tried.tally is not None and tried.tally.earlier is not None:
+        tried = work.run(tried.tally.earlier)
+        if tried is not None:
+            found = work.run(member_id(life_of(tried.key, tried.created_at), place))
+            if found is not None:
+                return found
+    return None
+
+
+def _make_member(work: Work, parent_key: str, place: int, member: Member, *, told_off: bool = False) -> None:
+    parent = work.run(parent_key)
+    assert parent is not None
+    assert parent.tally is not None
+    earlier = _earlier(work, parent, place)
+    if earlier is not None and earlier.status is RunStatus.SUCCEEDED:
+        tally = replace(parent.tally, made=parent.tally.made + 1, succeeded=parent.tally.succeeded + 1)
+        work.put(replace(parent, tally=tally, answer=earlier.key if parent.form is Form.CHAIN else None))
+        work.open[parent_key] = None
+        return
+    parent = replace(parent, tally=replace(parent.tally, made=parent.tally.made + 1))
+    work.put(parent)
+    made = _member_run(work, parent, place, member, earlier)
+    if told_off:
+        work.put(made)
+        finish(work, made, RunStatus.CANCELLED, at_once=_CALLBACKS_TOLD_OFF)
+    elif made.status.is_terminal:
+        work.put(made)
+        tell_parent(work, made)
+    else:
+        launch(work, made)
+
+
+def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earlier: RunRecord | None) -> RunRecord:
+    key = member_id(life_of(parent.key, parent.created_at), place)
+    follows = parent.form is Form.CHAIN and place > 0
+    origin = Origin.RESULT if follows else Origin.PARENT
+    signature = work.signature(member.signature)
+    lineage = (*parent.lineage, parent.key)
+    if earlier is not None and (signature is not None or earlier.message is not None):
+        made = again(earlier, key, work.now, lineage=lineage, held=False)
+        return replace(
+            made,
+            root=parent.root or parent.key,
+            cause=parent.key,
+            parent=parent.key,
+            place=place,
+            owner=parent.signature,
+        )
+    if signature is None:
+        made = run_of_removed(work, parent, key, member.signature, origin)
+        return replace(made, parent=parent.key, place=place, owner=parent.signature)
+    options = options_of(work, signature, parent)
+    made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
+    work.touch(signature, made.due_at)
+    return replace(
+        made,
+        parent=parent.key,
+        place=place,
+        owner=parent.signature,
+        sent=member.sent,
+        source=parent.answer if follows else None,
+    )
+
+
+def _tell_off(work: Work, run: RunRecord) -> RunRecord:
+    """Count the members that were not begun as cancelled; those with done callbacks leave a run that fires them."""
+    tally = run.tally
+    assert tally is not None
+    if not tally.closed:
+        signature = work.signature(run.signature)
+        if signature is not None:
+            shut(work, signature, stopped=True)
+        run = _current(work, run)
+        tally = run.tally
+        assert tally is not None
+        if not tally.closed:
+            tally = replace(tally, closed=True)
+    left = tally.total - tally.made
+    if run.form is Form.CHAIN:  # a step that never ran is no run: what it would have fired is not fired
+        most = left
+        tally = replace(tally, made=tally.total, cancelled=tally.cancelled + left)
+        if left or tally != run.tally:
+            run = replace(run, tally=tally)
+            work.put(run)
+        return run
+    most = max(0, min(left, MEMBERS_AT_ONCE, work.room // (1 + _CALLBACKS_TOLD_OFF)))
+    if tally != run.tally:
+        run = replace(run, tally=tally)
+        work.put(run)
+    begin = tally.made
+    for place, member in enumerate(_members(work, run, begin, begin + most), start=begin):
+        signature = work.signature(member.signature)
+        if signature is not None and signature.on_done:
+            _make_member(work, run.key, place, member, told_off=True)
+        else:
+            current = _current(work, run)
+            assert current.tally is not None
+            counts = replace(current.tally, made=current.tally.made + 1, cancelled=current.tally.cancelled + 1)
+            work.put(replace(current, tally=counts))
+    told = _current(work, run)
+    if most < left:
+        return go_on_later(work, told, fill=True)
+    return told
+
+
+def _join(work: Work, run: RunRecord, control: Control) -> None:
+    """End a chain or swarm whose members have all ended."""
+    tally = run.tally
+    assert tally is not None
+    if not tally.closed:
+        signature = work.signature(run.signature)
+        if signature is not None:
+            shut(work, signature)
+            run = _current(work, run)
+    if tally.stopping:
+        status = RunStatus.FAILED
+    elif control is Control.CANCEL:
+        status = RunStatus.CANCELLED
+    else:
+        status = RunStatus.SUCCEEDED
+    finish(work, run, status)
+
+
+def shut(work: Work, signature: SignatureRecord, *, stopped: bool = False) -> SignatureRecord:
+    """Close a swarm: no member is added any more, and its runs may join."""
+    roster = signature.roster
+    if roster is None or roster.closed:
+        return signature
+    work.need(roster.feeds)
+    after = replace(signature, roster=replace(roster, closed=True, stopped=stopped, feeds=()))
+    work.put(after)
+    for key in roster.feeds:
+        fed = work.run(key)
+        if fed is not None and fed.tally is not None and not fed.status.is_terminal:
+            work.put(replace(fed, tally=replace(fed.tally, closed=True, total=roster.count)))
+            work.open[key] = None
+    return after
+
+
+def _current(work: Work, run: RunRecord) -> RunRecord:
+    """Give a run as this decision has left it."""
+    current = work.run(run.key)
+    assert current is not None
+    return current

@@ -1,0 +1,104 @@
+"""What the one who brought an event about learns."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from enum import StrEnum
+from typing import Any
+
+from msgspec import Raw, Struct
+
+from mageflow.core.records import Origin, RunRecord, SignatureRecord
+
+__all__ = [
+    "ClaimReply",
+    "ControlReply",
+    "EndReply",
+    "MembersReply",
+    "Offer",
+    "Refusal",
+    "SignatureReply",
+    "StartReply",
+    "Verdict",
+]
+
+
+class StartReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None = None
+    """None: there is nothing to start, the signature or the run to try again is gone."""
+    created: bool = False
+
+
+class Verdict(StrEnum):
+    """What became of a claim."""
+
+    CLAIMED = "claimed"
+    HELD = "held"
+    """A live worker has it: this is a duplicate."""
+    ENDED = "ended"
+    """It is terminal, or this claim ended it (cancelled, too late, its signature gone)."""
+    PARKED = "parked"
+    """It is suspended or interrupted."""
+    EARLY = "early"
+    """Its time has not come; its outbox row stays."""
+    ABSENT = "absent"
+
+
+class Offer(Struct, frozen=True, kw_only=True):
+    """What a message is assembled from."""
+
+    origin: Origin
+    """Never `PARENT`: that is what was looked up."""
+    sent: Raw | None = None
+    cause: RunRecord | None = None
+    """The run whose result, failure or outcome is offered."""
+    answer: RunRecord | None = None
+    """The run that holds its result or failure and the message it received: of a chain, one of its members."""
+    received: Offer | None = None
+    """What the message of the failed run would be assembled from, where it never received any."""
+    layers: tuple[Mapping[str, Any] | Raw, ...] = ()
+    """Values to be merged in; the later ones stand."""
+
+
+class ClaimReply(Struct, frozen=True, kw_only=True):
+    verdict: Verdict
+    run: RunRecord | None = None
+    offer: Offer | None = None
+    """Where the run's message is still to be assembled."""
+    ahead: tuple[str, ...] = ()
+    """Records that the end of this attempt will probably load beside those that the run names."""
+    swarm: str | None = None
+    """The signature of the innermost swarm that the run is in."""
+
+
+class EndReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None
+    """The run as it stands now."""
+    accepted: bool
+    """False: the run is not this attempt's any more, and nothing was changed."""
+
+
+class ControlReply(Struct, frozen=True, kw_only=True):
+    run: RunRecord | None
+
+
+class Refusal(StrEnum):
+    """Why members were not added."""
+
+    CLOSED = "closed"
+    STOPPED = "stopped"
+    FULL = "full"
+
+
+class MembersReply(Struct, frozen=True, kw_only=True):
+    signature: SignatureRecord | None = None
+    """As it is now; None: it is gone."""
+    refusal: Refusal | None = None
+    missing: tuple[str, ...] = ()
+    """The members' signatures that the store does not have; nothing was written."""
+
+
+class SignatureReply(Struct, frozen=True, kw_only=True):
+    signature: SignatureRecord | None = None
+    missing: tuple[str, ...] = ()
+    """The callbacks that the store does not have; nothing was written."""

@@ -1,0 +1,69 @@
+"""One attempt at a run, while its body executes in this process, and why it may be asked to stop."""
+
+from __future__ import annotations
+
+import asyncio
+from enum import Enum
+from typing import Any
+
+from msgspec import Raw
+
+from mageflow.core.records import Control, Record, RunRecord
+from mageflow.core.status import RunStatus
+from mageflow.runtime.context import CurrentRun
+
+__all__ = ["Attempt", "StopReason"]
+
+
+class StopReason(Enum):
+    """Why a body is asked to stop before it has ended."""
+
+    CONTROL = "an interrupt or a cancel"
+    TIMEOUT = "its execution_timeout"
+    LEAVING = "its worker leaves"
+    LOST = "the run was taken back from this worker"
+
+
+class Attempt:
+    """One attempt at a run, while its body executes in this process."""
+
+    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread")
+
+    def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
+        self.run = run
+        self.reach = (run.key, *run.lineage)
+        """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
+        self.task = task
+        self.current = CurrentRun(run, swarm=swarm)
+        self.message: Raw | None = None
+        """What the body received, once it was assembled."""
+        self.reason: StopReason | None = None
+        self.stoppable = False
+        """Whether cancelling the task stops the body: not in a thread, and not once the body has ended."""
+        self.looked = False
+        """Whether the body has been running since the last look at its run's controls."""
+        self.thread: asyncio.Future[Any] | None = None
+        """The sync body, while it runs in a thread."""
+
+    def ring(self, record: Record | None) -> None:
+        """Something about the run or its lineage changed."""
+        if not isinstance(record, RunRecord):
+            return
+        if record.key == self.run.key:
+            self.reach = (record.key, *record.lineage)
+            ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
+            if ended or record.attempt > self.run.attempt:
+                self.stop(StopReason.LOST)
+        if record.control in (Control.INTERRUPT, Control.CANCEL):
+            self.stop(StopReason.CONTROL)
+
+    def stop(self, reason: StopReason) -> None:
+        """Ask the body to stop; the first reason stands."""
+        if self.reason is not None:
+            return
+        self.reason = reason
+        self.current.stop()
+        if self.stoppable:
+            self.task.cancel()
+        elif self.thread is not None and reason is not StopReason.CONTROL:
+            self.thread.cancel()
