@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import exceptions
@@ -151,6 +152,7 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._port = port
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
         self.loses_answer_to: bytes | None = None
 
     async def __aenter__(self) -> str:
@@ -160,8 +162,13 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
         loses = False
 
@@ -184,6 +191,7 @@ class Relay:
         await asyncio.wait(pumps)
         for each in (writer, there_writer):
             each.close()
+        await asyncio.gather(writer.wait_closed(), there_writer.wait_closed(), return_exceptions=True)
 
 
 async def test_an_answer_that_was_lost_is_an_unknown_outcome(
