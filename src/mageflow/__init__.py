@@ -5,6 +5,7 @@ from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
 from mageflow.config import MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
 from mageflow.core.status import RunStatus
 from mageflow.current import set_default
+from mageflow.drawing import Drawing
 from mageflow.errors import (
     ClosedError,
     ConfigurationError,
@@ -50,7 +51,9 @@ from mageflow.functions import (
     explain,
     load_run,
     load_signature,
+    pause,
     remove,
+    resume,
     sign,
     swarm,
 )
@@ -71,6 +74,7 @@ __all__ = [
     "ContextMessage",
     "CorruptRecordError",
     "CurrentRun",
+    "Drawing",
     "DuplicateTaskError",
     "ErrorValue",
     "Explanation",
@@ -135,7 +139,9 @@ __all__ = [
     "explain",
     "load_run",
     "load_signature",
+    "pause",
     "remove",
+    "resume",
     "set_default",
     "sign",
     "swarm",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from types import TracebackType
@@ -11,8 +11,9 @@ from typing import Any, Self, TypeVar, cast, overload
 from urllib.parse import unquote, urlsplit
 
 from mageflow import current
+from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
-from mageflow.composites import signature_of
+from mageflow.composites import SwarmTaskSignature, signature_of
 from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
 from mageflow.engines.local import LocalEngine
@@ -96,6 +97,11 @@ class Mageflow(TaskDecorator, Composer, Inspection):
 
     def _register_task(self, task: RegisteredTask) -> None:
         self._kernel.registry.register(task)
+
+    async def _swarm_of(
+        self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
+    ) -> SwarmTaskSignature[Any, Any]:
+        return await self.swarm(task=task, inputs=inputs, **given)
 
     def _engine_name(self) -> str:
         return self._kernel.engine.name
@@ -191,6 +197,27 @@ class Mageflow(TaskDecorator, Composer, Inspection):
         """Remove a signature, and those of its callbacks that no other signature names; say whether it was there."""
         signature = await self.load_signature(key)
         return await signature.remove() if signature is not None else False
+
+    async def pause(self, key: str, pause_type: PauseType = "suspend") -> None:
+        """Suspend or interrupt all runs of a signature, those still to be started included.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        pausing(pause_type)
+        await (await self._required(key)).pause_task(pause_type)
+
+    async def resume(self, key: str) -> None:
+        """Let the runs of a signature go on. Nothing that succeeded runs again.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        await (await self._required(key)).resume()
+
+    async def _required(self, key: str) -> Signature[Any, Any]:
+        self._kernel.check_open()
+        return await signature_of(self._kernel, await self._kernel.require_signature(key))
 
     # Runs
 

@@ -22,6 +22,7 @@ from mageflow.errors import (
     TaskAndMsgsDontMatchForSwarmError,
     TooManyTasksError,
 )
+from mageflow.filling import warn_unfilled
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.shapes import dump_kwargs, dump_message
 from mageflow.signing import Callback, coerce_callbacks, core_options, refuse_misplaced
@@ -114,7 +115,9 @@ async def _keep(
         done_ttl=done_ttl,
     )
     await _keep_members(kernel, record, members)
-    return await kernel.put_signature(record)
+    kept = await kernel.put_signature(record)
+    await warn_unfilled(kernel, kept)
+    return kept
 
 
 async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequence[Member]) -> None:

@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast, overload
 
 from mageflow.core.events import Slot
+from mageflow.filling import effective_message
 from mageflow.runtime.shapes import dump_kwargs
-from mageflow.signing import Callback, Held, coerce_callbacks, effective_message
+from mageflow.signing import Callback, Held, coerce_callbacks
 
 __all__ = ["BoundKwargs", "CallbackList"]
 

@@ -11,24 +11,19 @@ from typing import Any, cast
 from pydantic import BaseModel
 
 from mageflow.config import MageflowConfig, RunOptions, TTLConfig
-from mageflow.core.binding import fills_on_error, fills_on_success, unfilled
-from mageflow.core.events import Slot
 from mageflow.core.ids import SIGNATURE
-from mageflow.core.members import Form
 from mageflow.core.options import Options
 from mageflow.core.records import SignatureRecord
 from mageflow.errors import (
     InvalidSignatureError,
-    ModelNotFoundError,
     OptionError,
-    UnfilledFieldError,
-    UnfilledFieldWarning,
     UnknownTaskError,
     UnknownTaskWarning,
     near,
 )
+from mageflow.filling import warn_unfilled
 from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.shapes import MessageType, dump_kwargs
+from mageflow.runtime.shapes import dump_kwargs
 from mageflow.tasks import Task
 
 __all__ = [
@@ -40,10 +35,8 @@ __all__ = [
     "Wanted",
     "coerce_callbacks",
     "core_options",
-    "effective_message",
     "make_signature",
     "refuse_misplaced",
-    "refuse_unfilled",
 ]
 
 
@@ -131,8 +124,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         done_ttl=done_ttl,
     )
     kept = await kernel.put_signature(record)
-    for problem in await _unfilled(kernel, kept):
-        warnings.warn(problem.text, UnfilledFieldWarning, stacklevel=3)
+    await warn_unfilled(kernel, kept)
     return kept
 
 
@@ -286,75 +278,3 @@ async def coerce_callbacks(kernel: Kernel, callbacks: Sequence[Callback], option
                 "(a function under @mage.task), or a task's name"
             )
     return tuple(keys)
-
-
-def effective_message(kernel: Kernel, record: SignatureRecord) -> MessageType | None:
-    """Give the type of the messages of a signature: its own model, else its task's; None if not known here."""
-    if record.form is not Form.TASK:
-        return None
-    if record.model is not None:
-        try:
-            return kernel.registry.model(record.model)
-        except ModelNotFoundError:
-            return None
-    task = kernel.registry.find(record.task)
-    return task.message if task is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Unfilled:
-    task_name: str
-    fields: tuple[str, ...]
-    text: str
-
-
-async def _unfilled(kernel: Kernel, record: SignatureRecord) -> list[_Unfilled]:
-    """Find the required fields of callbacks that neither their base nor their bound data fill."""
-    slots = ((Slot.SUCCESS, record.on_success), (Slot.ERROR, record.on_error), (Slot.DONE, record.on_done))
-    callbacks = await kernel.signatures([key for _, keys in slots for key in keys])
-    sender = effective_message(kernel, record)
-    problems: list[_Unfilled] = []
-    for slot, keys in slots:
-        for key in keys:
-            callback = callbacks.get(key)
-            message = effective_message(kernel, callback) if callback is not None else None
-            if callback is None or message is None:
-                continue
-            if slot is Slot.ERROR:
-                filled = fills_on_error(message.shape, sender.shape if sender is not None else None, record.kwargs)
-            else:
-                filled = fills_on_success(message.shape)
-            if left := unfilled(message.shape, callback.kwargs, filled):
-                problems.append(_problem(record, slot, callback, tuple(left)))
-    return problems
-
-
-def _problem(record: SignatureRecord, slot: Slot, callback: SignatureRecord, fields: tuple[str, ...]) -> _Unfilled:
-    names = ", ".join(repr(name) for name in fields)
-    text = (
-        f"the {slot.value} callback {callback.task!r} of {record.task!r} requires {names}, which nothing fills: bind "
-        f"it (sign({callback.task!r}, {fields[0]}=...) or kwargs.aupdate({fields[0]}=...)), give it a default"
-        + (", or mark the field that takes the result with ReturnValue()" if slot is Slot.SUCCESS else "")
-    )
-    return _Unfilled(callback.task, fields, text)
-
-
-async def refuse_unfilled(kernel: Kernel, record: SignatureRecord) -> None:
-    """Refuse to start what would fail in its callbacks.
-
-    Raises:
-        UnfilledFieldError: a required field of a callback's model is filled by nothing.
-    """
-    if not (record.on_success or record.on_error or record.on_done):
-        return
-    seen = (record.key, record.rev)
-    if seen in kernel.filled:
-        return
-    for problem in await _unfilled(kernel, record):
-        raise UnfilledFieldError(problem.text, task_name=problem.task_name, fields=problem.fields)
-    if len(kernel.filled) >= _REMEMBERED:
-        kernel.filled.clear()
-    kernel.filled.add(seen)
-
-
-_REMEMBERED = 100_000

@@ -101,6 +101,7 @@ RUN = RunRecord(
     due_at=2.5,
     origin=Origin.FAILURE,
     sent=Raw(b'{"a": [1, 2.50]}'),
+    kwargs={"once": 1},
     message=Raw(b'{"a":1}'),
     result=Raw(b"null"),
     failure=Failure(type="ValueError", message="no", traceback="Traceback ...", attempt=2),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mageflow.core.composite import shut
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
@@ -94,6 +95,8 @@ def remove(work: Work, event: RemoveSignature) -> SignatureReply:
         spared = work.signature(key)
         if spared is not None and key != event.key and key not in event.callbacks:
             work.touch(spared, work.now)
+    if record is not None:
+        shut(work, record)  # nobody could close it any more, and its runs would never end
     for key in (event.key, *event.callbacks):
         found = work.get(key)
         if isinstance(found, SignatureRecord | MembersRecord):
@@ -107,7 +110,8 @@ def keep_callbacks(work: Work, event: KeepCallbacks) -> ControlReply:
     if run is None or not index_of(run).live or run.keeps:
         return ControlReply(run=run)
     members = members_keys(run.signature, 0, run.tally.total) if run.tally is not None else ()
-    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members))))
+    keeps = tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members)))
+    keeping = replace(run, keeps=keeps, kwargs={**event.kwargs, **run.kwargs} if run.tally is not None else run.kwargs)
     if keeping != run:
         work.put(keeping)
     return ControlReply(run=keeping)

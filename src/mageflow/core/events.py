@@ -110,6 +110,8 @@ class Start(Struct, frozen=True, kw_only=True):
     """The key of the record that says which run there is already, for an idempotency key with a window of its own."""
     origin: Origin = Origin.MESSAGE
     sent: Raw | None = None
+    kwargs: Mapping[str, Any] = {}
+    """What is bound for this run alone."""
     options: Options = Options()
     defaults: Defaults = _NO_DEFAULTS
     token: str
@@ -254,6 +256,8 @@ class KeepCallbacks(Struct, frozen=True, kw_only=True):
     """The signature of a live run was removed: the run itself keeps what its end will need. Loads it."""
 
     run: str
+    kwargs: Mapping[str, Any] = {}
+    """What the signature bound."""
     token: str
 
 

@@ -128,6 +128,7 @@ def again(
         started_at=now if opens else None,
         origin=ended.origin,
         sent=ended.sent,
+        kwargs=ended.kwargs,
         source=ended.source,
         message=ended.message,
         on_success=ended.on_success,

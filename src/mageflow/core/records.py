@@ -147,6 +147,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""
+    kwargs: dict[str, Any] = {}
+    """What is bound for this run alone, over what its signature binds."""
     message: MaybeRaw = None
     """The message as the body received it, frozen no later than with the first attempt's outcome."""
     result: MaybeRaw = None

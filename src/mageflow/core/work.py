@@ -129,6 +129,7 @@ class Work:
 
     def delete(self, record: Record) -> None:
         """Remove a record, if it still has this revision."""
+        self._written.pop(record.key, None)
         self._deleted[record.key] = record
 
     def put_row(self, row: OutboxRow) -> None:

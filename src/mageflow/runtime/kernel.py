@@ -179,12 +179,10 @@ class Kernel:
         if record is None:
             return False
         members = await self.membership.signatures(record)
+        if record.roster is not None:  # its members must not miss for a moment what it binds
+            await self._let_keep(record)
         await self._remove((key,))
-        needed = False
-        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
-            keep = KeepCallbacks(run=run.key, token=self.tx.token())
-            await self.tx.commit(ControlReply, (run.key,), keep)
-            needed = True
+        needed = await self._let_keep(record)  # no more can come: the signature is gone
         pages = () if needed or record.roster is None else members_keys(key, 0, record.roster.count)
         for begin in range(0, len(pages), _PAGE):
             await self._remove(pages[begin : begin + _PAGE])
@@ -197,6 +195,15 @@ class Kernel:
             if not await self._is_used(member):
                 await self.remove_signature(member, slots)
         return True
+
+    async def _let_keep(self, record: SignatureRecord) -> bool:
+        """Let the live runs of a signature keep by themselves what they need of it; say whether there are any."""
+        found = False
+        async for run in self.runs(Filter(signature=record.key, live=True)):
+            keep = KeepCallbacks(run=run.key, kwargs=record.kwargs, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
+            found = True
+        return found
 
     async def _is_used(self, callback: str) -> bool:
         """Whether something names it, a run that has lost its signature will call it, or a run of it is live."""
@@ -247,6 +254,7 @@ class Kernel:
         sent: bytes | None,
         options: Options,
         origin: Origin = Origin.MESSAGE,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Start a signature; with an idempotency key, give the run that exists already.
 
@@ -264,6 +272,7 @@ class Kernel:
             window=window,
             origin=origin,
             sent=Raw(sent) if sent is not None else None,
+            kwargs=kwargs or {},
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),

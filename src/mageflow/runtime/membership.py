@@ -59,9 +59,13 @@ class Membership:
         event = Resize(key=key, window=window, token=self._tx.token())
         record = found_in(await self._tx.commit(SignatureReply, (key,), event), key)
         async for run in runs_of(self._tx.store, Filter(signature=key, live=True)):
-            resized = Resize(key=run.key, window=window, defaults=self._registry.defaults(), token=self._tx.token())
-            await self._tx.commit(SignatureReply, (run.key,), resized)
+            await self.resize_run(run.key, window)
         return record
+
+    async def resize_run(self, run: str, window: int) -> None:
+        """Change the window of one run of a swarm; one that has ended keeps its own."""
+        event = Resize(key=run, window=window, defaults=self._registry.defaults(), token=self._tx.token())
+        await self._tx.commit(SignatureReply, (run,), event)
 
     async def signatures(self, record: SignatureRecord) -> list[str]:
         """Give the keys of the signatures of the members of a chain or swarm, in member order."""
