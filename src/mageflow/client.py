@@ -21,6 +21,7 @@ from mageflow.engines.none import NoEngine
 from mageflow.errors import ConfigurationError, OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspection import Inspection
+from mageflow.isolation import Isolation
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
@@ -43,7 +44,7 @@ _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
-class Mageflow(TaskDecorator, Composer, Inspection):
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.

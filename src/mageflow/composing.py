@@ -12,18 +12,15 @@ from msgspec import Raw
 from mageflow.config import RunOptions, SwarmConfig
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, Roster
 from mageflow.core.records import MembersRecord, SignatureRecord
-from mageflow.core.replies import Refusal
 from mageflow.errors import (
     InvalidSignatureError,
     OptionError,
-    SignatureNotFoundError,
-    SwarmClosedError,
-    SwarmIsCanceledError,
     TaskAndMsgsDontMatchForSwarmError,
     TooManyTasksError,
 )
 from mageflow.filling import warn_unfilled
 from mageflow.runtime.kernel import Kernel
+from mageflow.runtime.refusals import added_to, member_gone
 from mageflow.runtime.shapes import dump_kwargs, dump_message
 from mageflow.signing import Callback, coerce_callbacks, core_options, refuse_misplaced
 
@@ -100,7 +97,7 @@ async def _keep(
     ttl = kernel.config.ttl
     active_ttl, done_ttl = ttl.for_chain() if form is Form.CHAIN else ttl.for_swarm()
     record = SignatureRecord(
-        key=kernel.new_signature_key(),
+        key="",
         created_at=0.0,
         task=composed.name or form.value,
         route=kernel.engine.route(composed.name or form.value),
@@ -114,6 +111,7 @@ async def _keep(
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
+    record = await kernel.keyed(record, members)
     await _keep_members(kernel, record, members)
     kept = await kernel.put_signature(record)
     await warn_unfilled(kernel, kept)
@@ -135,7 +133,7 @@ async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequen
     for begin in range(0, len(pages), _RECORDS_AT_ONCE):
         missing = await kernel.membership.put(tuple(pages[begin : begin + _RECORDS_AT_ONCE]), record.active_ttl)
         if missing:
-            raise _missing_member(missing[0])
+            raise member_gone(missing[0])
 
 
 def members_with(keys: Sequence[str], messages: Sequence[Any] | None) -> list[Member]:
@@ -182,35 +180,5 @@ async def add_members(
         reply = await kernel.membership.add(
             key, page, more=len(members) - begin - len(page), close_when_full=close_when_full
         )
-        if reply.missing:
-            raise _missing_member(reply.missing[0])
-        if reply.signature is None:
-            return await kernel.require_signature(key)
-        if reply.refusal is not None:
-            raise _refused(reply.signature, reply.refusal, len(members))
-        record = reply.signature
+        record = added_to(reply, key, len(members))
     return record if record is not None else await kernel.require_signature(key)
-
-
-def _refused(swarm: SignatureRecord, refusal: Refusal, count: int) -> Exception:
-    name = f"the swarm {swarm.task!r} ({swarm.key})"
-    if refusal is Refusal.CLOSED:
-        return SwarmClosedError(
-            f"{name} is closed, so no member can be added; make a new swarm, or close this one later", key=swarm.key
-        )
-    if refusal is Refusal.STOPPED:
-        return SwarmIsCanceledError(
-            f"{name} was stopped by failures or cancelled, so no member can be added; make a new swarm", key=swarm.key
-        )
-    roster = swarm.roster
-    return TooManyTasksError(
-        f"{name} has {roster.count if roster else 0} members, and with {count} more it would have more than its "
-        f"max_task_allowed of {roster.most if roster else 0}; allow more, or add fewer",
-    )
-
-
-def _missing_member(key: str) -> SignatureNotFoundError:
-    return SignatureNotFoundError(
-        f"the member {key} does not exist: it was removed or has expired; sign it again and give the new signature",
-        key=key,
-    )

@@ -71,7 +71,7 @@ async def _copy(kernel: Kernel, record: SignatureRecord) -> SignatureRecord:
         roster = replace(roster, closed=roster.closed and not roster.stopped, stopped=False, feeds=(), added=())
     made = replace(
         record,
-        key=kernel.new_signature_key(),
+        key=await kernel.retracing.copy_key(record),
         rev=0,
         token="",
         created_at=0.0,
@@ -90,7 +90,7 @@ async def _copy_members(kernel: Kernel, record: SignatureRecord, made: Signature
     pages = members_keys(record.key, 0, count)
     for begin in range(0, len(pages), _PAGES_AT_ONCE):
         keys = pages[begin : begin + _PAGES_AT_ONCE]
-        found = await kernel.store.load(keys)
+        found = await kernel.tx.load(keys)
         copies: list[MembersRecord] = []
         for key in keys:
             page = found[key]

@@ -145,7 +145,7 @@ async def _members(kernel: Kernel, record: SignatureRecord) -> list[Member]:
     pages = members_keys(record.key, 0, count)
     if not pages:
         return []
-    found = await kernel.store.load(pages)
+    found = await kernel.tx.load(pages)
     return [member for page in pages if isinstance(kept := found[page], MembersRecord) for member in kept.members]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Any, TypeVar, cast, overload
 
 from mageflow.compat import PauseType
@@ -12,10 +13,11 @@ from mageflow.current import get_client
 from mageflow.handles import RunHandle
 from mageflow.models.explanation import Explanation
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import AnyTask, Callback, Target
+from mageflow.signing import AnyTask, Blueprint, Callback, Target
 from mageflow.tasks import Task
 
 __all__ = [
+    "abounded_field",
     "achain",
     "asign",
     "aswarm",
@@ -23,11 +25,13 @@ __all__ = [
     "explain",
     "load_run",
     "load_signature",
+    "lock_task",
     "pause",
     "remove",
     "resume",
     "sign",
     "swarm",
+    "transaction",
 ]
 
 M = TypeVar("M")
@@ -197,3 +201,18 @@ async def remove(key: str) -> bool:
 async def explain(key: str, *, watch: float = 0.0) -> Explanation:
     """Say why a run or a signature of the current client is where it is: see `Mageflow.explain`."""
     return await get_client().explain(key, watch=watch)
+
+
+def transaction() -> AbstractAsyncContextManager[None]:
+    """Commit all changes of a block on the current client together, or none of them: see `Mageflow.transaction`."""
+    return get_client().transaction()
+
+
+abounded_field = transaction
+
+
+def lock_task(
+    key: str | Blueprint, *, timeout: float | None = None
+) -> AbstractAsyncContextManager[Signature[Any, Any]]:
+    """Keep others who lock the same signature out of a block: see `Mageflow.lock_task`."""
+    return get_client().lock_task(key, timeout=timeout)

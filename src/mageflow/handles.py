@@ -22,6 +22,7 @@ from mageflow.ports.store import Filter, Page
 from mageflow.runtime.gathering import failure_fields
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.shapes import load_result
+from mageflow.runtime.transaction import refuse_to_wait
 
 __all__ = ["RunHandle", "RunPage", "progress_of"]
 
@@ -110,6 +111,7 @@ class RunHandle(Generic[R]):
             RunCancelledError: the run was cancelled.
             TimeoutError: it has not ended in time; the run goes on.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         ended = await self._kernel.waiting.ended(self.id, timeout)
         if ended.status is RunStatus.CANCELLED:
             raise RunCancelledError(f"run {self.id} of task {ended.task!r} was cancelled", run_id=self.id)
@@ -132,6 +134,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: it has not ended in `timeout` seconds; the run goes on.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         ended = await self._kernel.waiting.ended(self.id, timeout)
         fields = await self._kernel.gathering.outcome(ended, self._read_value)
         value = fields.pop("value")
@@ -156,6 +159,7 @@ class RunHandle(Generic[R]):
         Raises:
             RunNotFoundError: the run has expired.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         async with aclosing(self._kernel.waiting.changes(self.id)) as changes:
             async for record in changes:
                 yield _info(record, await self._kernel.store.now())
@@ -166,6 +170,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: that has not come in `timeout` seconds.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         await self._kernel.waiting.settled(await self._read(), timeout)
 
     async def caused(self, *, limit: int = 50, cursor: str | None = None) -> RunPage:

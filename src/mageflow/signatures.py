@@ -18,6 +18,7 @@ from mageflow.filling import effective_message, refuse_unfilled
 from mageflow.handles import RunHandle
 from mageflow.parts import BoundKwargs, CallbackList
 from mageflow.runtime.shapes import dump_kwargs, dump_message, dump_result
+from mageflow.runtime.transaction import refuse_to_wait
 from mageflow.signing import core_options
 
 __all__ = ["Signature", "TaskSignature"]
@@ -129,6 +130,7 @@ class Signature(Duplicable, SignatureSpellings[M, R]):
             RunFailedError: the run failed; its `failure` says why.
             RunCancelledError: the run was cancelled.
         """
+        refuse_to_wait(self._held.kernel.store)
         handle = await self.start(msg, options=options)
         return await handle.result()
 

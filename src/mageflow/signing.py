@@ -111,7 +111,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         await _check_known(kernel, name)
     active_ttl, done_ttl = kernel.config.ttl.for_task()
     record = SignatureRecord(
-        key=kernel.new_signature_key(),
+        key="",
         created_at=0.0,
         task=name,
         route=kernel.engine.route(name),
@@ -124,7 +124,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
-    kept = await kernel.put_signature(record)
+    kept = await kernel.put_signature(await kernel.keyed(record))
     await warn_unfilled(kernel, kept)
     return kept
 

@@ -45,6 +45,7 @@ from mageflow.core.events import (
 )
 from mageflow.core.ids import RUN, SIGNATURE, retry_id
 from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock, lock_key
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
@@ -95,20 +96,20 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, *event.page)
         case RetryRun():
             return (event.run, event.new)
-        case PutSignature():
+        case PutSignature() | KeepNote():
             return (event.record.key,)
         case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
         case AddMembers():
             return (event.key, *(member.signature for member in event.members))
-        case PutMembers():
-            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
-        case Announce():
+        case Announce() | PutMembers():
             return tuple(record.key for record in event.records)
         case Withdraw():
             return (event.worker,)
+        case AcquireLock() | ReleaseLock():
+            return (lock_key(event.about),)
         case _:
             return (event.run,)
 

@@ -19,12 +19,15 @@ from mageflow.core.records import (
     Failure,
     Index,
     KeyRecord,
+    LockRecord,
     MembersRecord,
+    NoteRecord,
     Origin,
     Record,
     RunRecord,
     SignatureRecord,
     TaskRecord,
+    Waiter,
     WorkerRecord,
     advance_key,
     decode,
@@ -154,7 +157,20 @@ WORKER = WorkerRecord(
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
 KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
-FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY]
+NOTE = NoteRecord(key="note:n", rev=1, token="f", created_at=1.0, expires_at=2.0, about="run_3", text="t")
+LOCK = LockRecord(
+    key="lock:sig_1",
+    rev=1,
+    token="g",
+    created_at=1.0,
+    expires_at=2.0,
+    about="sig_1",
+    holder="h",
+    until=3.0,
+    waiters=(Waiter(holder="w", until=4.0),),
+    released="i",
+)
+FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY, NOTE, LOCK]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import exceptions
@@ -151,6 +152,7 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._port = port
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
         self.loses_answer_to: bytes | None = None
 
     async def __aenter__(self) -> str:
@@ -160,27 +162,36 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        is_lost = asyncio.Event()
+        loses = False
 
-        async def ask() -> None:
+        async def forth() -> None:
+            nonlocal loses
             while request := await reader.read(1 << 20):
                 if self.loses_answer_to is not None and self.loses_answer_to in request:
-                    self.loses_answer_to = None
-                    is_lost.set()
+                    loses, self.loses_answer_to = True, None
                 there_writer.write(request)
-            there_writer.write_eof()
 
-        asking = asyncio.create_task(ask())
-        try:
-            while (answer := await there_reader.read(1 << 20)) and not is_lost.is_set():
-                writer.write(answer)
-        finally:
-            asking.cancel()
-            for each in (writer, there_writer):
-                each.close()
+        async def back() -> None:
+            while not loses and (answer := await there_reader.read(1 << 20)):
+                if not loses:
+                    writer.write(answer)
+
+        pumps = [asyncio.create_task(forth()), asyncio.create_task(back())]
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+        for each in (writer, there_writer):
+            each.close()
+        await asyncio.gather(writer.wait_closed(), there_writer.wait_closed(), return_exceptions=True)
 
 
 async def test_an_answer_that_was_lost_is_an_unknown_outcome(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from mageflow.core.composite import shut
 from mageflow.core.events import (
@@ -15,11 +16,12 @@ from mageflow.core.events import (
     Slot,
 )
 from mageflow.core.members import members_keys
+from mageflow.core.notes import remind
 from mageflow.core.records import MembersRecord, SignatureRecord, index_of, replace
 from mageflow.core.replies import ControlReply, SignatureReply
 from mageflow.core.work import Work
 
-__all__ = ["append", "change", "edit", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
+__all__ = ["append", "change", "edit", "edited", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
 
 
 def use(work: Work, keys: Iterable[str]) -> tuple[str, ...]:
@@ -40,6 +42,7 @@ def put(work: Work, event: PutSignature) -> SignatureReply:
     work.need((record.key, *named))
     existing = work.signature(record.key)
     if existing is not None:
+        work.touch(existing, work.now)  # signed again, by a body that is tried again
         return SignatureReply(signature=existing)
     if absent := use(work, (key for key in named if key != record.key)):
         return SignatureReply(missing=absent)
@@ -61,10 +64,17 @@ def edit(work: Work, event: EditKwargs) -> SignatureReply:
     record = work.signature(event.key)
     if record is None or record.token == event.token:
         return SignatureReply(signature=record)
-    # What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
+    return SignatureReply(signature=change(work, record, kwargs=edited(record.kwargs, event)))
+
+
+def edited(kwargs: Mapping[str, Any], event: EditKwargs) -> dict[str, Any]:
+    """Give what an edit makes of bound kwargs.
+
+    What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
+    """
     gone = {*event.drop, *event.put}
-    kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in gone}
-    return SignatureReply(signature=change(work, record, kwargs={**kwargs, **event.put}))
+    kept = {} if event.clear else {name: value for name, value in kwargs.items() if name not in gone}
+    return {**kept, **event.put}
 
 
 _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_done"}
@@ -72,12 +82,13 @@ _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_do
 
 def append(work: Work, event: AppendCallbacks) -> SignatureReply:
     """Add callbacks at the end of a list; the same one may stand there twice, and then fires twice."""
-    work.need((event.key, *event.callbacks))
+    work.need((event.key, *event.callbacks, *((event.note,) if event.note is not None else ())))
     record = work.signature(event.key)
-    if record is None or record.token == event.token:
+    if record is None or record.token == event.token or (event.note is not None and work.get(event.note) is not None):
         return SignatureReply(signature=record)
     if absent := use(work, event.callbacks):
         return SignatureReply(signature=record, missing=absent)
+    remind(work, event.note, record.key)
     field = _FIELDS[event.slot]
     return SignatureReply(signature=change(work, record, **{field: (*getattr(record, field), *event.callbacks)}))
 

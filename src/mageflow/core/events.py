@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from mageflow.core.members import Member
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
@@ -241,6 +242,8 @@ class AppendCallbacks(Struct, frozen=True, kw_only=True):
     key: str
     slot: Slot
     callbacks: tuple[str, ...]
+    note: str | None = None
+    """The key of the note that says that this was done: a body that is tried again adds nothing twice."""
     token: str
 
 
@@ -289,6 +292,8 @@ class AddMembers(Struct, frozen=True, kw_only=True):
     """How many members follow in further additions that belong to this one."""
     close_when_full: bool = True
     """Whether the swarm is closed when it has as many members as it may."""
+    note: str | None = None
+    """As of `AppendCallbacks`."""
     defaults: Defaults = _NO_DEFAULTS
     token: str
 
@@ -351,12 +356,19 @@ Event = (
     | Resize
     | Announce
     | Withdraw
+    | AcquireLock
+    | ReleaseLock
+    | KeepNote
 )
 
 
 class Together(Struct, frozen=True, kw_only=True):
-    """Events that are committed as one, each on top of those before it; the reply is the tuple of their replies."""
+    """Events that are committed as one, each on top of those before it, or not at all. Loads what they load."""
 
     events: tuple[Event, ...]
+    runs: tuple[str | None, ...] = ()
+    """The runs that somebody was told of, by the places of the events that start them."""
+    beside: int = 0
+    """How many more records the same commit will write."""
     defaults: Defaults = _NO_DEFAULTS
     token: str

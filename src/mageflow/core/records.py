@@ -23,7 +23,9 @@ __all__ = [
     "Failure",
     "Index",
     "KeyRecord",
+    "LockRecord",
     "MembersRecord",
+    "NoteRecord",
     "Origin",
     "OutboxRow",
     "Record",
@@ -31,6 +33,7 @@ __all__ = [
     "RunRecord",
     "SignatureRecord",
     "TaskRecord",
+    "Waiter",
     "WorkerRecord",
     "advance_key",
     "decode",
@@ -228,8 +231,33 @@ class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key")
     run: str
 
 
-Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord
-R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord)
+class NoteRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="note"):
+    """Something about another record that is to be remembered as long as that one is kept."""
+
+    about: str
+    text: str = ""
+
+
+class Waiter(Struct, frozen=True, kw_only=True):
+    """Somebody who waits for a lock, until he asks again."""
+
+    holder: str
+    until: float
+
+
+class LockRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="lock"):
+    """Who alone may work with something, until when, and who is next."""
+
+    about: str
+    holder: str = ""
+    until: float = 0.0
+    waiters: tuple[Waiter, ...] = ()
+    released: str = ""
+    """Who gave it back last: one whose reply was lost is not told that he had lost it."""
+
+
+Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord | NoteRecord | LockRecord
+R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord, NoteRecord, LockRecord)
 
 
 class RowAction(StrEnum):
@@ -305,6 +333,10 @@ def index_of(record: Record) -> Index:
             return Index(kind="worker")
         case TaskRecord():
             return Index(kind="task", live=False)
+        case NoteRecord():
+            return Index(kind="note", live=False, parent=record.about)
+        case LockRecord():
+            return Index(kind="lock", live=False, names=(record.about,))
         case KeyRecord():
             return Index(kind="key", live=False, names=(record.run,))  # the run is kept for the whole window
 

@@ -11,6 +11,7 @@ from msgspec import Raw
 from mageflow.core.records import Control, Record, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.runtime.context import CurrentRun
+from mageflow.runtime.retracing import Trail
 
 __all__ = ["Attempt", "StopReason"]
 
@@ -27,7 +28,7 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread")
+    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread", "trail")
 
     def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
         self.run = run
@@ -35,6 +36,7 @@ class Attempt:
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run, swarm=swarm)
+        self.trail = Trail(run)
         self.message: Raw | None = None
         """What the body received, once it was assembled."""
         self.reason: StopReason | None = None

@@ -35,8 +35,10 @@ from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.retracing import current_trail
 from mageflow.runtime.shapes import dump_result
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.transaction import current_transaction
 
 __all__ = ["Executor"]
 
@@ -125,7 +127,17 @@ class Executor:
             ended()
         if attempt.reason is StopReason.LOST:
             return None
+        if attempt.trail.made and _will_be_tried_again(run, outcome):
+            await self._keep_trail(attempt)
         return await self._commit(run, worker, outcome, message, claimed.ahead)
+
+    async def _keep_trail(self, attempt: Attempt) -> None:
+        """Let the next attempt know what this one made, so that it can say where it makes something else."""
+        event = replace(attempt.trail.noted(), token=self._tx.token())
+        try:
+            await self._tx.commit(type(None), (event.record.key,), event)
+        except StoreError:
+            logger.warning("run %s: its next attempt cannot be told what this one made", attempt.run.key, exc_info=True)
 
     def message_of(self, run: RunRecord) -> Raw | None:
         """Give the message that the body of an attempt received, while it executes here."""
@@ -229,6 +241,8 @@ class Executor:
         run = attempt.run
         running.set(attempt.current)
         current_client.set(self._client)
+        current_trail.set(attempt.trail)
+        current_transaction.set(None)  # of who started the worker, not of the body
         signature = await self._load_signature(run.signature) if task.body.wants_signature else None
         args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature)
         alarm: asyncio.TimerHandle | None = None
@@ -295,6 +309,16 @@ def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
             reply.run.status if reply.run is not None else "gone",
         )
     return reply.run
+
+
+def _will_be_tried_again(run: RunRecord, outcome: Outcome) -> bool:
+    match outcome:
+        case Succeeded():
+            return False
+        case Failed():
+            return outcome.retry and run.failures < (run.options.retries or 0)
+        case Stopped() | HandedBack():
+            return True
 
 
 def _callbacks(run: RunRecord, outcome: Outcome) -> tuple[str, ...]:

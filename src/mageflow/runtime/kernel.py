@@ -21,8 +21,8 @@ from mageflow.core.events import (
     Slot,
     Start,
 )
-from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
-from mageflow.core.members import Form, members_keys
+from mageflow.core.ids import idempotent_id, retry_id, window_key
+from mageflow.core.members import Form, Member, members_keys
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import (
     Control,
@@ -30,6 +30,7 @@ from mageflow.core.records import (
     RunRecord,
     SignatureRecord,
     TaskRecord,
+    replace,
     task_key,
 )
 from mageflow.core.replies import (
@@ -46,7 +47,9 @@ from mageflow.runtime.listing import runs_of
 from mageflow.runtime.membership import Membership
 from mageflow.runtime.refusals import found_in, signature_gone
 from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.retracing import Retracing
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.transaction import refuse_inside
 from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
@@ -74,8 +77,9 @@ class Kernel:
         self.config = config
         self.tx = Transactor(store, entropy)
         self.waiting = Waiting(store)
-        self.gathering = Gathering(store)
-        self.membership = Membership(self.tx, registry)
+        self.gathering = Gathering(self.tx)
+        self.retracing = Retracing(self.tx)
+        self.membership = Membership(self.tx, registry, self.retracing)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -111,7 +115,7 @@ class Kernel:
 
     async def remembered_task(self, name: str) -> bool:
         """Whether some process has registered a task of this name."""
-        return (await self.store.load((task_key(name),)))[task_key(name)] is not None
+        return (await self.tx.load((task_key(name),)))[task_key(name)] is not None
 
     async def remembered_names(self) -> list[str]:
         """Give the names of the tasks that processes registered, newest first, a few hundred at most."""
@@ -120,12 +124,12 @@ class Kernel:
 
     # Signatures
 
-    def new_signature_key(self) -> str:
-        """Give the key of a new signature."""
-        return self.tx.entropy.id(SIGNATURE)
+    async def keyed(self, record: SignatureRecord, members: Sequence[Member] = ()) -> SignatureRecord:
+        """Give a new signature its key."""
+        return replace(record, key=await self.retracing.signature_key(record, members))
 
     async def put_signature(self, record: SignatureRecord) -> SignatureRecord:
-        """Keep a new signature.
+        """Keep a new signature; in a body that is tried again, give the one that it made before.
 
         Raises:
             SignatureNotFoundError: if a callback that it names does not exist.
@@ -137,7 +141,7 @@ class Kernel:
 
     async def signature(self, key: str) -> SignatureRecord | None:
         """Read a signature."""
-        record = (await self.store.load((key,)))[key]
+        record = (await self.tx.load((key,)))[key]
         return record if isinstance(record, SignatureRecord) else None
 
     async def require_signature(self, key: str) -> SignatureRecord:
@@ -155,7 +159,7 @@ class Kernel:
         """Read those signatures that exist."""
         if not keys:
             return {}
-        found = await self.store.load(keys)
+        found = await self.tx.load(keys)
         return {key: record for key, record in found.items() if isinstance(record, SignatureRecord)}
 
     async def edit_kwargs(
@@ -167,7 +171,8 @@ class Kernel:
 
     async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
         """Add callbacks to one of a signature's lists."""
-        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.tx.token())
+        note = await self.retracing.note(f"{slot.value} callbacks", key, callbacks)
+        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), note=note, token=self.tx.token())
         return found_in(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
@@ -175,6 +180,7 @@ class Kernel:
 
         With a chain or swarm go its members, likewise.
         """
+        refuse_inside(self.store, RemoveSignature)
         record = await self.signature(key)
         if record is None:
             return False
@@ -234,6 +240,7 @@ class Kernel:
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
+        refuse_inside(self.store, SetSignatureControl)
         if control is Control.CANCEL:
             record = await self.signature(key)
         else:
@@ -264,15 +271,19 @@ class Kernel:
         self.check_open()
         merged = merge_options(options, signature.options)
         key, has_window = merged.idempotency_key, merged.idempotency_window is not None
+        raw = Raw(sent) if sent is not None else None
         scope = _scope_of_keys(signature)
-        run_id = idempotent_id(scope, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
+        if key is not None and not has_window:
+            run_id = idempotent_id(scope, key)
+        else:
+            run_id = await self.retracing.run_id(signature, raw, kwargs or {}, origin, options)
         window = window_key(scope, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
             window=window,
             origin=origin,
-            sent=Raw(sent) if sent is not None else None,
+            sent=raw,
             kwargs=kwargs or {},
             options=options,
             defaults=self.registry.defaults(),
@@ -286,7 +297,7 @@ class Kernel:
 
     async def run(self, run_id: str) -> RunRecord | None:
         """Read a run."""
-        record = (await self.store.load((run_id,)))[run_id]
+        record = (await self.tx.load((run_id,)))[run_id]
         return record if isinstance(record, RunRecord) else None
 
     async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:

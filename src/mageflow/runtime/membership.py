@@ -12,6 +12,7 @@ from mageflow.ports.store import Filter
 from mageflow.runtime.listing import runs_of
 from mageflow.runtime.refusals import found_in
 from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.retracing import Retracing
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["Membership"]
@@ -25,10 +26,12 @@ class Membership:
     Args:
         transactor: commits.
         registry: the tasks of this process.
+        retracing: tells additions of bodies that are tried again.
     """
 
-    def __init__(self, transactor: Transactor, registry: TaskRegistry) -> None:
+    def __init__(self, transactor: Transactor, registry: TaskRegistry, retracing: Retracing) -> None:
         self._tx = transactor
+        self._retracing = retracing
         self._registry = registry
 
     async def put(self, records: Sequence[MembersRecord], active_ttl: float) -> tuple[str, ...]:
@@ -45,6 +48,7 @@ class Membership:
             members=tuple(members),
             more=more,
             close_when_full=close_when_full,
+            note=await self._retracing.note("members", key, members),
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
@@ -74,7 +78,7 @@ class Membership:
         pages = members_keys(record.key, 0, count)
         keys: list[str] = []
         for begin in range(0, len(pages), _PAGE):
-            found = await self._tx.store.load(pages[begin : begin + _PAGE])
+            found = await self._tx.load(pages[begin : begin + _PAGE])
             for page in pages[begin : begin + _PAGE]:
                 members = found[page]
                 if isinstance(members, MembersRecord):

@@ -150,10 +150,11 @@ async def write_report(msg: Examined) -> Summary:
     """Write what was found in each file, and why it was not, where a chain failed."""
     found = [(outcome.value, outcome.run_id) for outcome in msg.outcomes if outcome.value is not None]
     problems = [await _problem(outcome) for outcome in msg.outcomes if outcome.value is None]
-    for problem in problems:
-        problem.path = problem.path.relative_to(msg.folder)
-    for figures, _ in found:
-        figures.path = figures.path.relative_to(msg.folder)
+    entries: list[Figures | Problem] = [*problems, *(figures for figures, _ in found)]
+    for entry in entries:
+        entry.path = entry.path.relative_to(msg.folder)
+    found.sort(key=lambda each: each[0].path)
+    problems.sort(key=lambda each: each.path)
     content = {
         "folder": str(msg.folder),
         "python": platform.python_version(),
