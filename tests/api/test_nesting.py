@@ -273,3 +273,36 @@ async def test_twelve_levels_deep(mage: Mageflow, face: Face, log: Log) -> None:
         leaf = await face.chain([leaf, "total"])
     async with mage.worker():
         assert await leaf.run({"value": 0}) == 7
+
+
+async def test_one_callback_that_asks_for_lists_serves_tasks_chains_and_swarms(
+    mage: Mageflow, face: Face, log: Log
+) -> None:
+    class Alert(Number):
+        failures: Annotated[list[TaskFailure], ErrorValue()]
+
+    class Report(BaseModel):
+        outcomes: ReturnValue[list[Outcome[Any]]]
+
+    got: list[Any] = []
+
+    @mage.task
+    async def alert(msg: Alert) -> None:
+        got.append([failure.message for failure in msg.failures])
+
+    @mage.task
+    async def report(msg: Report) -> None:
+        got.append([outcome.status for outcome in msg.outcomes])
+
+    callbacks = {"error_callbacks": [alert], "done_callbacks": [report]}
+    config = SwarmConfig(stop_after_n_failures=2)
+    for failing in (
+        await face.sign("refuse", **callbacks),
+        await face.chain(["add", "refuse"], **callbacks),
+        await face.swarm(["refuse", "refuse"], is_swarm_closed=True, config=config, **callbacks),
+    ):
+        await failing.start({"value": 1})
+        async with mage.worker(concurrency=1):
+            pass
+    failed = RunStatus.FAILED
+    assert got == [["not 1"], [failed], ["not 2"], [failed], ["not 1"] * 2, [failed] * 2]
