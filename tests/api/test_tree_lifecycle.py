@@ -534,3 +534,35 @@ async def test_each_kind_has_its_own_retention_and_keeps_its_members_signatures(
         await mage.purge()
         assert await mage.load_signature(member.key) is None
         assert await of_chain.result() == 1
+
+
+async def test_what_a_retry_took_over_is_kept_as_long_as_the_retry() -> None:
+    clock = ManualClock()
+    config = MageflowConfig(ttl=TTLConfig(ttl_when_sign_done=60))
+    async with Mageflow(store=MemoryStore(clock), config=config) as mage:
+        repaired: list[bool] = []
+
+        @mage.task
+        async def shaky(msg: dict[str, Any]) -> int:
+            if msg.get("fragile") and not repaired:
+                raise RuntimeError("broken")
+            return int(msg["n"])
+
+        stops = SwarmConfig(stop_after_n_failures=1, max_concurrency=1)
+        swarm = await mage.swarm(task=shaky, inputs=[{"n": 1}, {"n": 2, "fragile": True}], config=stops)
+        handle = await swarm.start()
+        await work(mage)
+        repaired.append(True)
+        clock.advance(50)
+        again = await handle.retry()
+        clock.advance(20)
+        await mage.purge()
+        await work(mage)
+        assert await again.result() == [1, 2]
+        clock.advance(50)
+        await mage.purge()
+        assert await again.result() == [1, 2]
+        clock.advance(20)
+        await mage.purge()
+        await mage.purge()
+        assert await mage.find_runs() == []

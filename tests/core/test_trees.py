@@ -8,11 +8,11 @@ from typing import Any
 from msgspec import Raw
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import KeepCallbacks, PutMembers, PutSignature, Start
+from mageflow.core.events import AddMembers, CloseMembers, KeepCallbacks, PutMembers, PutSignature, Start
 from mageflow.core.ids import SIGNATURE
-from mageflow.core.members import Form, Member, Roster, members_keys
-from mageflow.core.records import MembersRecord, Record, SignatureRecord
-from mageflow.core.replies import ControlReply, MembersReply, SignatureReply, StartReply
+from mageflow.core.members import Form, Member, Roster, Tally, members_keys
+from mageflow.core.records import MembersRecord, Record, RunRecord, SignatureRecord, index_of, replace
+from mageflow.core.replies import ControlReply, MembersReply, Refusal, SignatureReply, StartReply
 from mageflow.core.status import RunStatus
 from tests.core.harness import DAY, DONE, ROUTE, World
 
@@ -104,3 +104,51 @@ def test_what_is_bound_for_one_run_stands_over_what_its_signature_binds() -> Non
         assert not isinstance(layer, Raw)
         merged |= layer
     assert merged == {"colour": "red", "size": 2}
+
+
+def test_a_run_that_tries_another_one_again_keeps_it_also_when_it_has_ended() -> None:
+    tried = RunRecord(
+        key="run_2",
+        created_at=0.0,
+        signature="sig_1",
+        task="swarm",
+        route=ROUTE,
+        status=RunStatus.SUCCEEDED,
+        due_at=0.0,
+        form=Form.SWARM,
+        tally=Tally(total=1, window=1, made=1, succeeded=1, earlier="run_1"),
+        done_ttl=1.0,
+    )
+    assert index_of(tried).names == ("run_1",)
+
+
+def test_a_swarm_within_itself_fails_there_and_is_not_made_again() -> None:
+    world = Trees()
+    swarm = world.compose(Form.SWARM, closed=False)
+    around = world.compose(Form.CHAIN, swarm, world.sign("after"))
+    add = AddMembers(key=swarm, members=(Member(signature=around),), token=world.token())
+    world.commit(MembersReply, add)
+    world.commit(SignatureReply, CloseMembers(key=swarm, token=world.token()))
+    run = world.start(swarm)
+    assert [(each.task, each.status) for each in world.runs()] == [
+        ("swarm", RunStatus.SUCCEEDED),
+        ("chain", RunStatus.FAILED),
+        ("swarm", RunStatus.FAILED),
+    ]
+    failure = world.runs()[2].failure
+    assert failure is not None
+    assert failure.type == "EndlessNestingError"
+    assert world.run(run).tally == Tally(total=1, window=30, made=1, failed=1)
+
+
+def test_an_addition_of_which_more_is_to_come_is_refused_as_a_whole() -> None:
+    world = Trees()
+    swarm = world.compose(Form.SWARM, closed=False)
+    record = world.signature(swarm)
+    assert record.roster is not None
+    world.records[swarm] = replace(record, roster=replace(record.roster, most=3))
+    one = Member(signature=world.sign("one"))
+    refused = AddMembers(key=swarm, members=(one, one), more=2, token=world.token())
+    assert world.commit(MembersReply, refused).refusal is Refusal.FULL
+    taken = AddMembers(key=swarm, members=(one, one), more=1, token=world.token())
+    assert world.commit(MembersReply, taken).refusal is None

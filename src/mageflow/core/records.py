@@ -309,6 +309,8 @@ def index_of(record: Record) -> Index:
             live = record.status in LIVE or record.cursor is not None
             # The controls of the lineage reach the run; the root and the cause stand below.
             held = (*record.lineage, *record.keeps) if live else ()
+            if record.tally is not None and record.tally.earlier is not None:
+                held = (*held, record.tally.earlier)  # its results are there, for as long as this one is kept
             return Index(
                 kind="run",
                 status=record.status.value,
