@@ -96,7 +96,7 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, *event.page)
         case RetryRun():
             return (event.run, event.new)
-        case PutSignature():
+        case PutSignature() | KeepNote():
             return (event.record.key,)
         case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
@@ -112,8 +112,6 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.worker,)
         case AcquireLock() | ReleaseLock():
             return (lock_key(event.about),)
-        case KeepNote():
-            return (event.record.key,)
         case _:
             return (event.run,)
 
