@@ -222,6 +222,14 @@ async def swarm_option_under_another_name(mage: Mageflow, path: Path) -> None:
     await mage.swarm(["noop"], success_callback=[await mage.sign("noop")])
 
 
+async def swarm_config_under_another_name(mage: Mageflow, path: Path) -> None:
+    await mage.swarm(["noop"], settings=SwarmConfig(max_concurrency=3))
+
+
+async def swarm_config_for_a_chain(mage: Mageflow, path: Path) -> None:
+    await mage.chain(["noop", "noop"], config=SwarmConfig(max_concurrency=3))
+
+
 async def swarm_config_that_is_a_dict(mage: Mageflow, path: Path) -> None:
     given: Any = {"max_concurrency": 3}
     await mage.swarm(["noop"], config=given)
@@ -308,6 +316,16 @@ ROWS: list[tuple[Deed, type[Exception], list[str]]] = [
     (member_that_was_removed_later, mageflow.SignatureNotFoundError, ["the member sig_", "removed", "sign it again"]),
     (chain_whose_name_is_no_name, mageflow.OptionError, ["7", "a string that is not empty"]),
     (swarm_option_under_another_name, mageflow.OptionError, ["success_callback=", "did you mean success_callbacks=?"]),
+    (
+        swarm_config_under_another_name,
+        mageflow.OptionError,
+        ["settings=", "a SwarmConfig", "config=", "options of swarm"],
+    ),
+    (
+        swarm_config_for_a_chain,
+        mageflow.OptionError,
+        ["config=", "a SwarmConfig", "options of chain are name=, error="],
+    ),
     (swarm_config_that_is_a_dict, mageflow.OptionError, ["is not a SwarmConfig", "mageflow.SwarmConfig("]),
     (window_of_nothing, mageflow.OptionError, ["max_concurrency=0", "1 or more"]),
     (new_window_of_nothing, mageflow.OptionError, ["max_concurrency=0", "1 or more"]),

@@ -31,6 +31,12 @@ _AT_ONCE = 400
 
 _RECORDS_AT_ONCE = 20
 
+_CALLBACKS = ("success_callbacks", "error_callbacks", "done_callbacks", "run_options", "kwargs")
+_OPTIONS = {
+    Form.CHAIN: ("name", "error", "success", *_CALLBACKS),
+    Form.SWARM: ("task_name", "task", "inputs", "config", "is_swarm_closed", *_CALLBACKS),
+}
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Composed:
@@ -90,7 +96,7 @@ async def make_swarm(
 async def _keep(
     kernel: Kernel, form: Form, members: Sequence[Member], roster: Roster, composed: Composed
 ) -> SignatureRecord:
-    refuse_misplaced(composed.bound)
+    refuse_misplaced(composed.bound, _OPTIONS[form], form.value)
     name: Any = composed.name
     if name is not None and (not isinstance(name, str) or not name):
         raise OptionError(f"the name {name!r} is not allowed; give a string that is not empty", option="name")

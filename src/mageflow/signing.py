@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from pydantic import BaseModel
 
-from mageflow.config import MageflowConfig, RunOptions, TTLConfig
+from mageflow.config import MageflowConfig, RunOptions, SwarmConfig, TTLConfig
 from mageflow.core.ids import SIGNATURE
 from mageflow.core.members import Form
 from mageflow.core.options import Options
@@ -168,8 +168,8 @@ def _registered(kernel: Kernel, name: str, fn: Callable[..., Any]) -> str:
     return name
 
 
-def refuse_misplaced(bound: Mapping[str, Any]) -> None:
-    """Refuse signatures and options that were given under a name that `sign` does not have.
+def refuse_misplaced(bound: Mapping[str, Any], options: Sequence[str] = _OPTIONS, of: str = "sign") -> None:
+    """Refuse signatures and options that were given under a name that `sign`, or another maker, does not have.
 
     Raises:
         OptionError: naming the option that was probably meant.
@@ -178,11 +178,12 @@ def refuse_misplaced(bound: Mapping[str, Any]) -> None:
         meant = _meant(value)
         if meant is None:
             continue
-        close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.4)
-        nearest = close[0] if close else meant
+        close = get_close_matches(name, options, n=1, cutoff=0.4)
+        nearest = close[0] if close else meant if meant in options else None
+        hint = f"; did you mean {nearest}=?" if nearest is not None else ""
         raise OptionError(
-            f"{name}= was given {_kind(value)}, which cannot be bound as data; did you mean {nearest}=? "
-            "(the options of sign are " + ", ".join(f"{option}=" for option in _OPTIONS) + ")",
+            f"{name}= was given {_kind(value)}, which cannot be bound as data{hint} "
+            f"(the options of {of} are " + ", ".join(f"{option}=" for option in options) + ")",
             option=name,
         )
 
@@ -192,6 +193,8 @@ def _meant(value: Any) -> str | None:
         return "success_callbacks"
     if isinstance(value, RunOptions | MageflowConfig | TTLConfig):
         return "run_options"
+    if isinstance(value, SwarmConfig):
+        return "config"
     if isinstance(value, type) and issubclass(value, BaseModel):
         return "model_validators"
     if isinstance(value, list | tuple | set):
