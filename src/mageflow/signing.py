@@ -107,6 +107,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         OptionError: an option has the wrong name or a value that cannot be used.
     """
     kernel.check_open()
+    kernel.discover()
     name = _name_of(kernel, target)
     refuse_misplaced(wanted.bound)
     values = dump_kwargs({**(wanted.kwargs or {}), **wanted.bound})

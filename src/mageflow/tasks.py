@@ -106,8 +106,8 @@ class TaskDecorator(ABC):
     """The decorator `task`, for a client to inherit."""
 
     @abstractmethod
-    def _register_task(self, task: RegisteredTask) -> None:
-        """Keep a task.
+    def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
+        """Keep a task, and give what the user gets: `handle`, or what the engine makes of it.
 
         Raises:
             DuplicateTaskError: if another function has its name.
@@ -168,7 +168,7 @@ class TaskDecorator(ABC):
         give_up_on = _exceptions(given, "give_up_on", ())
         options, native = _options(given, self._engine_name())
 
-        def register(fn: Any) -> Task[..., Any, Any, Any]:
+        def register(fn: Any) -> Any:
             fn = _plain(fn)
             chosen = name if name is not None else name_of(fn)
             body = inspect_body(fn, chosen, input_validator)
@@ -181,8 +181,7 @@ class TaskDecorator(ABC):
                 give_up_on=give_up_on,
                 native=native,
             )
-            self._register_task(registered)
-            return Task(registered, options, input_validator)
+            return self._register_task(registered, Task(registered, options, input_validator))
 
         return register if first is None else register(first)
 

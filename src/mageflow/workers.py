@@ -45,6 +45,7 @@ class WorkerContext:
         if self._worker is not None:
             raise MageflowError("this worker is running already; make another one with mage.worker()")
         kernel, settings = self._kernel, self._settings
+        kernel.discover()
         heart = Heart(kernel.store.beater, every=settings.beat, max_stall=kernel.config.seconds("max_stall"))
         worker = Worker(kernel.tx, kernel.registry, kernel.engine, self._executor, settings, heart)
         await worker.start()
