@@ -49,6 +49,7 @@ class Task(Generic[P, M, R, F]):
         fn: the function.
         options: how its runs are executed where neither the run nor the signature says otherwise.
         input_validator: the type of its message, where the decorator was given one.
+        native: what the engine keeps of it, where it keeps anything: on Taskiq its own task, with `.kiq`.
     """
 
     def __init__(self, registered: RegisteredTask, options: RunOptions, input_validator: Any = None) -> None:
@@ -56,6 +57,7 @@ class Task(Generic[P, M, R, F]):
         self.fn = cast("F", registered.fn)
         self.options = options
         self.input_validator = input_validator
+        self.native: Any = None
         self.__wrapped__ = registered.fn
         # Not its `__dict__`: an attribute of the function's must not replace one of the task's.
         update_wrapper(cast("Callable[..., Any]", self), registered.fn, updated=())

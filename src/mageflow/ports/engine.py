@@ -230,6 +230,10 @@ class Engine(Protocol):
         """
         return None
 
+    def read_options(self, native: Mapping[str, Any]) -> Options:
+        """Give the core's options that a task's options of this engine's own stand for."""
+        return Options()
+
     def register(self, task: Declared, handle: Any) -> Any:
         """Take in a task that was registered with the client.
 

@@ -104,6 +104,7 @@ class Kernel:
 
     def register(self, task: RegisteredTask, handle: Any) -> Any:
         """Keep a task, and give what the user gets of it: `handle`, or what the engine makes of it."""
+        task = replace(task, options=merge_options(task.options, self.engine.read_options(task.native)))
         self.registry.register(task)
         given = self.engine.register(task, handle)
         if given is not handle:
