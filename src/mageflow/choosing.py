@@ -9,15 +9,17 @@ from urllib.parse import unquote, urlsplit
 
 from mageflow.config import MageflowConfig
 from mageflow.engines.local import LocalEngine
+from mageflow.engines.none import NoEngine
 from mageflow.errors import ConfigurationError, near
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["engine_for", "store_for"]
+__all__ = ["engine_for", "onlooker_for", "store_for"]
 
 _DEFAULT_FILE = "mageflow.db"
+_REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 def engine_for(engine: Any, store: Any) -> Engine:
@@ -27,6 +29,11 @@ def engine_for(engine: Any, store: Any) -> Engine:
         ConfigurationError: it is no engine, or cannot work beside the store.
     """
     if engine is None:
+        if _is_redis(store):
+            raise ConfigurationError(
+                "Redis needs an engine beside it: the embedded engine is for one machine and its SQLite file. Leave "
+                "the store away, or give 'sqlite:///flows.db'"
+            )
         unsaid = store is None and "MAGEFLOW_STORE" not in os.environ
         if unsaid and "HATCHET_CLIENT_TOKEN" in os.environ and "REDIS_URL" in os.environ:
             raise ConfigurationError(
@@ -41,14 +48,28 @@ def engine_for(engine: Any, store: Any) -> Engine:
 
         return TaskiqEngine(engine)
     raise ConfigurationError(
-        f"{type(engine).__name__} is no engine that this release runs on; Mageflow() runs embedded, with "
-        "nothing to start"
+        f"{type(engine).__name__} is no engine that this release runs on; give a Taskiq broker, or nothing: Mageflow() "
+        "runs embedded, with nothing to start"
     )
 
 
-def _is_a(package: str, engine: Any) -> bool:
+def onlooker_for(store: Any) -> Engine | None:
+    """Give the engine of a client that only looks into a store and steers what is in it."""
+    return NoEngine() if _is_redis(store) else None
+
+
+def _is_redis(store: Any) -> bool:
+    """Whether `store` stands for a Redis server; asked before its package is imported."""
+    if store is None:
+        store = os.environ.get("MAGEFLOW_STORE", "")
+    if isinstance(store, str):
+        return store.partition("://")[0] in _REDIS and "://" in store
+    return _is_a("redis", store) or _is_a("valkey", store)
+
+
+def _is_a(package: str, given: Any) -> bool:
     """Whether a class of `package` is among those that made this object; nothing is imported to find out."""
-    return any(kind.__module__.partition(".")[0] == package for kind in type(engine).__mro__)
+    return any(kind.__module__.partition(".")[0] == package for kind in type(given).__mro__)
 
 
 def store_for(store: Any, config: MageflowConfig) -> Store:
@@ -63,6 +84,8 @@ def store_for(store: Any, config: MageflowConfig) -> Store:
         return _sqlite(Path(cast("os.PathLike[str]", store)), config)
     if isinstance(store, str):
         return _store_at(store, config)
+    if _is_redis(store):
+        return _redis(store)
     if hasattr(store, "transact") and hasattr(store, "claim"):
         return cast("Store", store)
     raise ConfigurationError(
@@ -86,15 +109,18 @@ def _store_at(url: str, config: MageflowConfig) -> Store:
                 "flows.db for an absolute path"
             )
         return _sqlite(Path(path), config)
-    if parts.scheme in ("redis", "rediss", "unix", "valkey"):
-        raise ConfigurationError(
-            "Redis needs an engine beside it: the embedded engine is for one machine and its SQLite file. Leave the "
-            "store away, or give 'sqlite:///flows.db'"
-        )
+    if parts.scheme in _REDIS:
+        return _redis(url)
     known = ["sqlite", "memory", "redis"]
     raise ConfigurationError(
         f"the store {parts.scheme}:// is not known{near(parts.scheme, known)}; known are sqlite:///, memory://"
     )
+
+
+def _redis(server: Any) -> Store:
+    from mageflow.stores.redis import RedisStore  # noqa: PLC0415 - an extra
+
+    return RedisStore(server)
 
 
 def _sqlite(path: Path, config: MageflowConfig) -> Store:

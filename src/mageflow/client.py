@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mageflow import current
-from mageflow.choosing import engine_for, store_for
+from mageflow.choosing import engine_for, onlooker_for, store_for
 from mageflow.composer import Composer
 from mageflow.composites import signature_of
 from mageflow.config import MageflowConfig, RunOptions
@@ -67,6 +67,17 @@ class Mageflow(TaskDecorator, Composer, Inspection):
         )
         self._kernel.engine.attach(lambda: self.worker(drain=False))
         current.constructed(self)
+
+    @classmethod
+    def looking_at(cls, store: str | os.PathLike[str] | Store | None) -> Self:
+        """Give a client that looks into a store and steers what is in it, whatever engine the store's programs run on.
+
+        It executes nothing: on a store that the embedded engine cannot use it has no engine.
+
+        Raises:
+            ConfigurationError: the store cannot work.
+        """
+        return cls(onlooker_for(store), store)
 
     def __repr__(self) -> str:
         return f"<Mageflow on {self._kernel.engine.name!r}, {self._kernel.store.location}>"

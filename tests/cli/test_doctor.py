@@ -53,7 +53,7 @@ def test_a_store_that_is_not_there_yet_is_no_harm(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("store", "words"),
-    [("nowhere/flows.db", "the folder"), ("redis://localhost", "Redis needs an engine"), ("notes.txt", "notes.txt")],
+    [("nowhere/flows.db", "the folder"), ("redis://127.0.0.1:1", "cannot be reached"), ("notes.txt", "notes.txt")],
 )
 def test_a_store_that_cannot_work_is_broken_and_exit_code_1(store: str, words: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no database, but a text\n" * 100, encoding="utf-8")

@@ -37,7 +37,7 @@ def test_the_environment_names_the_store_and_the_option_beats_it(kept: Kept) -> 
     ("store", "words"),
     [
         ("memory://", "is gone with the program"),
-        ("redis://localhost", "Redis needs an engine"),
+        ("redis://127.0.0.1:1", "cannot be reached"),
         ("sqlite://flows.db", "names no file"),
         ("mysql://x", "not known"),
         (".", "this is a folder"),

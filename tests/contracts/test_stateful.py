@@ -118,20 +118,26 @@ class SqliteLikeMemory(RuleBasedStateMachine):
         super().__init__()
         self.loop = asyncio.new_event_loop()
         self.clock = ManualClock(BEGIN)
-        self.folder = tempfile.TemporaryDirectory()
-        path = os.path.join(self.folder.name, "mageflow.db")
         self.model = MemoryStore(self.clock)
-        self.handles = [SqliteStore(path, clock=self.clock) for _ in range(2)]
+        self.handles = self.open_handles()
         self.runs: list[str] = []
         self.tokens = 0
         self.turn = 0
+
+    def open_handles(self) -> list[Store]:
+        self.folder = tempfile.TemporaryDirectory()
+        path = os.path.join(self.folder.name, "mageflow.db")
+        return [SqliteStore(path, clock=self.clock) for _ in range(2)]
+
+    def remove_store(self) -> None:
+        self.folder.cleanup()
 
     def teardown(self) -> None:
         for handle in self.handles:
             self.loop.run_until_complete(handle.aclose())
         self.loop.run_until_complete(self.loop.shutdown_default_executor())
         self.loop.close()
-        self.folder.cleanup()
+        self.remove_store()
 
     # How everything is done on both
 

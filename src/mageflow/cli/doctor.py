@@ -57,10 +57,10 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
     overview: Overview | None = None
     workers: list[WorkerInfo] = []
     try:
-        mage = Mageflow(store=store or DEFAULT_STORE)
+        mage = Mageflow.looking_at(store or DEFAULT_STORE)
         file = file_of(store or DEFAULT_STORE)
         findings += examine_file(file)
-        if file is not None and file.exists():
+        if file.exists() if file is not None else not store.startswith("memory:"):
             async with mage:
                 overview = await mage.overview()
                 workers = await mage.workers(watch=_WATCH)

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
@@ -264,11 +265,7 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
     counts = ", ".join(f"{count:,} {status.value}" for status, count in overview.runs.items() if count)
     findings = [
         _answer(overview),
-        Finding(
-            level=Level.FINE,
-            about="power cut",
-            found="may cost the last commits, unless the programs set MageflowConfig(durability='full')",
-        ),
+        *_durability(overview.store),
         Finding(level=Level.FINE, about="runs", found=counts or "none"),
     ]
     live = [worker for worker in workers if not worker.gone]
@@ -297,14 +294,34 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
     return findings
 
 
+def _durability(facts: Mapping[str, Any]) -> list[Finding]:
+    """Say what of the last commits may be lost, and when."""
+    if facts.get("store") != "redis":
+        text = "may cost the last commits, unless the programs set MageflowConfig(durability='full')"
+        return [Finding(level=Level.FINE, about="power cut", found=text)]
+    findings = [
+        Finding(level=Level.FINE, about="failover", found="may cost the last commits: replication is asynchronous")
+    ]
+    if not facts.get("append_only"):
+        text = "a restart of the server may cost all commits since its last snapshot: it has no append-only file"
+        remedy = "CONFIG SET appendonly yes, and the same in its configuration file"
+        findings.append(Finding(level=Level.WARNING, about="restart", found=text, remedy=remedy))
+    policy = facts.get("eviction")
+    if policy not in (None, "noeviction"):
+        text = f"the server may throw records away when its memory is full (maxmemory-policy {policy})"
+        remedy = "CONFIG SET maxmemory-policy noeviction, and the same in its configuration file"
+        findings.append(Finding(level=Level.WARNING, about="memory", found=text, remedy=remedy))
+    return findings
+
+
 def _answer(overview: Overview) -> Finding:
     facts = overview.store
+    kept_by = facts.get("server") or f"journal mode {facts.get('journal', 'unknown')}"
     text = (
         f"answers in {overview.answered_in * 1000:.0f} ms: {facts.get('records', 0):,} records, "
-        f"{facts.get('outbox', 0):,} due or to come, journal mode {facts.get('journal', 'unknown')}, schema "
-        f"{facts.get('schema', 'unknown')}"
+        f"{facts.get('outbox', 0):,} due or to come, {kept_by}, schema {facts.get('schema', 'unknown')}"
     )
     if overview.answered_in > _SLOW:
-        remedy = "the disk is slow or busy, or another program holds the file"
+        remedy = "the disk or the network is slow or busy, or another program holds the store up"
         return Finding(level=Level.WARNING, about="store", found=text, remedy=remedy)
     return Finding(level=Level.FINE, about="store", found=text)

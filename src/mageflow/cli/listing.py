@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from mageflow import RunStatus
-from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
+from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened, shown
 from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary, waits
 from mageflow.models.run import RunInfo
 from mageflow.wording import plural
@@ -46,12 +46,14 @@ def ls(
         _print(runs)
     else:
         wanted = " like these" if status is not None or task is not None else ""
-        console().print(f"No runs{wanted} in {store}.")
+        console().print(f"No runs{wanted} in {shown(store)}.")
     if more:
         typer.echo(f"There are more: --limit {limit * 10} lists up to {limit * 10} of them.", err=True)
     if idle:
         due = sum(run.status is RunStatus.QUEUED for run in runs)
-        typer.echo(f"No worker is running on {store}, and {plural(due, 'run')} of these {_be(due)} due.", err=True)
+        typer.echo(
+            f"No worker is running on {shown(store)}, and {plural(due, 'run')} of these {_be(due)} due.", err=True
+        )
 
 
 async def _find(store: str, status: RunStatus | None, task: str | None, limit: int) -> tuple[list[RunInfo], bool, bool]:

@@ -15,7 +15,7 @@ import typer
 from mageflow.cli.output import CommandError, invocation
 from mageflow.client import Mageflow
 
-__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "opened"]
+__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "opened", "shown"]
 
 DEFAULT_STORE = "mageflow.db"
 
@@ -25,7 +25,7 @@ StoreOption = Annotated[
         "--store",
         metavar="URL|PATH",
         envvar="MAGEFLOW_STORE",
-        help="Where the runs are kept: a file, or a URL such as sqlite:///flows.db.",
+        help="Where the runs are kept: a file, or a URL such as sqlite:///flows.db or redis://host/0.",
     ),
 ]
 """`--store` of every command that reads one; the default is DEFAULT_STORE."""
@@ -39,7 +39,7 @@ async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
         CommandError: there is none.
         MageflowError: it cannot be opened, or is not mageflow's.
     """
-    mage = Mageflow(store=store or DEFAULT_STORE)
+    mage = Mageflow.looking_at(store or DEFAULT_STORE)
     _refuse_missing(store or DEFAULT_STORE)
     async with mage:
         yield mage
@@ -50,6 +50,15 @@ def command(store: str, *words: str) -> str:
     default = os.environ.get("MAGEFLOW_STORE") or DEFAULT_STORE
     where = () if store == default else ("--store", store)
     return f"{invocation()} {shlex.join((*words, *where))}"
+
+
+def shown(store: str) -> str:
+    """Give a store's name for people: a URL without its password."""
+    begin, at, rest = store.partition("@")
+    scheme, slashes, who = begin.partition("://")
+    if not at or not slashes:
+        return store
+    return f"{scheme}://{who.partition(':')[0]}@{rest}"
 
 
 def file_of(store: str) -> Path | None:

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
+from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened, shown
 from mageflow.cli.output import console, print_json
 from mageflow.wording import plural
 
@@ -30,8 +30,8 @@ def purge(
     if as_json:
         print_json({"removed": removed})
     else:
-        gone = f"Removed {plural(removed, 'record')} that had expired from {store}."
-        console().print(gone if removed else f"Nothing had expired in {store}.", soft_wrap=True)
+        gone = f"Removed {plural(removed, 'record')} that had expired from {shown(store)}."
+        console().print(gone if removed else f"Nothing had expired in {shown(store)}.", soft_wrap=True)
 
 
 async def _purge(store: str) -> int:

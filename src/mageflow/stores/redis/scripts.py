@@ -1,0 +1,273 @@
+"""The Lua scripts, one typed function each: it gives the command to send; what comes back is read by its neighbour."""
+
+from __future__ import annotations
+
+import hashlib
+import pkgutil
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from functools import cache
+from typing import Any
+
+import msgspec
+
+from mageflow.core.records import OutboxRow, Record, RowAction
+from mageflow.errors import CorruptRecordError
+from mageflow.stores.redis.layout import Conditions, unpack
+
+__all__ = [
+    "Command",
+    "Commit",
+    "Found",
+    "Looked",
+    "beat",
+    "commit",
+    "find",
+    "give",
+    "load",
+    "look",
+    "purge",
+    "read_beats",
+    "read_found",
+    "read_given",
+    "read_loaded",
+    "read_looked",
+    "script_loads",
+]
+
+Command = tuple[str | bytes | int, ...]
+"""A command and its arguments, as they are sent."""
+
+_PARTS = ("beginning", "records", "rows")
+_NAMES = ("commit", "load", "look", "give", "beat", "purge", "find")
+_LONGEST_WAIT = 3600.0
+
+_pack = msgspec.msgpack.Encoder().encode
+
+
+def _text(name: str) -> str:
+    data = pkgutil.get_data(__package__ or "", f"lua/{name}.lua")
+    assert data is not None
+    return data.decode()
+
+
+@cache
+def _script(name: str) -> bytes:
+    return "\n".join(map(_text, (*_PARTS, name))).encode()
+
+
+@cache
+def _sha(name: str) -> str:
+    return hashlib.sha1(_script(name), usedforsecurity=False).hexdigest()
+
+
+def script_loads() -> list[Command]:
+    """Give the commands after which a server knows all scripts."""
+    return [("SCRIPT", "LOAD", _script(name)) for name in _NAMES]
+
+
+def _call(name: str, space: str, *plan: Any, values: Iterable[bytes] = ()) -> Command:
+    return ("EVALSHA", _sha(name), 1, space.encode(), _pack(plan), *values)
+
+
+def _records(flat: Sequence[bytes | None]) -> dict[str, Record | CorruptRecordError | None]:
+    found: dict[str, Record | CorruptRecordError | None] = {}
+    for at in range(0, len(flat), 2):
+        name, value = flat[at], flat[at + 1]
+        key = (name or b"").decode()
+        found[key] = unpack(key, value) if value is not None else None
+    return found
+
+
+class _Row(msgspec.Struct, frozen=True, array_like=True):
+    """A row as the scripts keep it."""
+
+    run: str
+    action: str
+    route: str
+    task: str
+    priority: int
+    due_at: float
+    deliveries: int = 0
+    serial: int = 0
+
+
+_rows = msgspec.msgpack.Decoder(_Row)
+
+
+def _row(key: bytes, data: bytes) -> tuple[OutboxRow, int]:
+    row = _rows.decode(data)
+    read = OutboxRow(
+        key=key.decode(),
+        run=row.run,
+        action=RowAction(row.action),
+        route=row.route,
+        task=row.task,
+        priority=row.priority,
+        due_at=row.due_at,
+        deliveries=row.deliveries,
+    )
+    return read, row.serial
+
+
+def _row_pairs(flat: Sequence[bytes]) -> Iterator[tuple[OutboxRow, int]]:
+    return (_row(flat[at], flat[at + 1]) for at in range(0, len(flat), 2))
+
+
+# Commits
+
+
+class Commit(msgspec.Struct, kw_only=True):
+    """All that one commit checks and does."""
+
+    checks: dict[str, str] = {}
+    """Versions by key."""
+    writes: list[tuple[str, str]] = []
+    """Key, and the expiry that was loaded, as it stands in a value."""
+    values: list[bytes] = []
+    """What is written, in the order of `writes`."""
+    deletes: list[str] = []
+    touches: list[tuple[str, str]] = []
+    settled: list[str] = []
+    rows: list[OutboxRow] = []
+    instead_of: int | None = None
+    """Put the rows only in the place of one that has this serial."""
+    notices: list[str] = []
+
+
+def commit(space: str, plan: Commit, sender: str, now: float) -> Command:
+    """Commit, if every version is as it was loaded. Gives 1, or 0."""
+    condition = () if plan.instead_of is None else (plan.instead_of,)
+    rows = [
+        (
+            row.key,
+            (row.run, row.action.value, row.route, row.task, row.priority, row.due_at, row.deliveries),
+            *condition,
+        )
+        for row in plan.rows
+    ]
+    return _call(
+        "commit",
+        space,
+        list(plan.checks.items()),
+        plan.writes,
+        plan.deletes,
+        plan.touches,
+        plan.settled,
+        rows,
+        plan.notices,
+        sender,
+        now,
+        values=plan.values,
+    )
+
+
+# Reading
+
+
+def load(space: str, keys: Collection[str], *, companions: bool = True) -> Command:
+    """Give the time, records, and what their next events will ask for."""
+    return _call("load", space, list(keys), companions)
+
+
+def read_loaded(answer: Sequence[bytes | None]) -> tuple[float, dict[str, Record | CorruptRecordError | None]]:
+    """Read what `load` gave."""
+    return float(answer[0] or 0), _records(answer[1:])
+
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look at the outbox showed."""
+
+    now: float
+    next_due: float | None
+    rows: list[tuple[OutboxRow, int]]
+    """With their serials."""
+    records: dict[str, Record | CorruptRecordError | None]
+
+
+def look(
+    space: str, routes: Collection[str], tasks: Collection[str], limit: int, now: float | None, *, others: bool = False
+) -> Command:
+    """Give the first due rows, and what their claims are decided on; with `others` the rows of all other tasks."""
+    return _call("look", space, list(routes), list(tasks), others, limit, now or 0)
+
+
+def read_looked(answer: Sequence[Any]) -> Looked:
+    """Read what `look` gave."""
+    now, next_due, rows, found = answer
+    return Looked(
+        now=float(now),
+        next_due=float(next_due) if next_due is not None else None,
+        rows=list(_row_pairs(rows)),
+        records=_records(found),
+    )
+
+
+class Found(msgspec.Struct, frozen=True):
+    """A part of a listing or a count."""
+
+    is_all: bool
+    after: tuple[str, float] | None
+    """Where the next part begins."""
+    count: int
+    """How many were found: more than `records` holds, where those are more than were wanted."""
+    records: list[tuple[str, float, Record | CorruptRecordError]]
+    """Key, time of creation, record."""
+
+
+def find(space: str, where: Conditions, after: tuple[str, float] | None, limit: int | None, budget: int) -> Command:
+    """List records, or count them where there is no limit; looks at `budget` of each set at most."""
+    return _call(
+        "find",
+        space,
+        where.groups,
+        where.ranges,
+        where.everything,
+        after or False,
+        -1 if limit is None else limit,
+        budget,
+    )
+
+
+def read_found(answer: Sequence[Any]) -> Found:
+    """Read what `find` gave."""
+    is_all, after, count, *flat = answer
+    records: list[tuple[str, float, Record | CorruptRecordError]] = []
+    for at in range(0, len(flat), 3):
+        key = flat[at].decode()
+        if flat[at + 2] is not None:
+            records.append((key, float(flat[at + 1]), unpack(key, flat[at + 2])))
+    return Found(
+        is_all=bool(is_all),
+        after=(after[0].decode(), float(after[1])) if after is not None else None,
+        count=count,
+        records=records,
+    )
+
+
+# The rest
+
+
+def give(space: str, routes: Collection[str], limit: int, redeliver_after: float, now: float | None) -> Command:
+    """Give due rows to an engine."""
+    return _call("give", space, list(routes), limit, redeliver_after, _LONGEST_WAIT, now or 0)
+
+
+def read_given(answer: Sequence[bytes]) -> list[OutboxRow]:
+    """Read what `give` gave."""
+    return [row for row, _ in _row_pairs(answer)]
+
+
+def beat(space: str, worker: str) -> Command:
+    """Add one to a worker's beat; give all beats."""
+    return ("EVALSHA", _sha("beat"), 1, space.encode(), worker.encode())
+
+
+def read_beats(answer: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, int]:
+    """Read what `beat` gave."""
+    flat = list(answer)
+    return {flat[at].decode(): int(flat[at + 1]) for at in range(0, len(flat), 2)}
+
+
+def purge(space: str, limit: int, skip: int, budget: int, sender: str, now: float | None) -> Command:
+    """Remove expired records; gives how many were left in their place, whether that was all, and what was removed."""
+    return _call("purge", space, limit, skip, budget, sender, now or 0)

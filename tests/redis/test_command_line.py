@@ -1,0 +1,71 @@
+"""Looking into a Redis store from the command line, and a whole flow on one."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from mageflow import Mageflow
+from mageflow.errors import ConfigurationError
+from mageflow.stores.redis import RedisStore
+from tests.cli.processes import mageflow, refusal
+from tests.redis.servers import Server
+
+
+async def flow(server: Server) -> str:
+    """Run a task with a callback; give the run's id."""
+    mage = Mageflow(store=RedisStore(server.url))
+
+    @mage.task
+    async def greet(message: dict[str, str]) -> str:
+        return f"hello {message['name']}"
+
+    @mage.task
+    async def shout(message: dict[str, str]) -> str:
+        return message["results"].upper()
+
+    async with mage:
+        signature = await mage.sign(greet, success_callbacks=[shout])
+        async with mage.worker():
+            run = await signature.start({"name": "ann"})
+            await run.settled(timeout=20)
+        assert await run.result() == "hello ann"
+        return run.id
+
+
+async def test_a_flow_is_shown(redis_server: Server) -> None:
+    """`ls`, `show`, `explain`, `purge` and `doctor` on its URL."""
+    run = await flow(redis_server)
+    url = redis_server.url
+    listed = mageflow("ls", "--store", url)
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert run in listed.stdout
+    assert "shout" in listed.stdout
+    assert "hello ann" in mageflow("show", run, "--store", url).stdout
+    assert "greet" in mageflow("explain", run, "--store", url).stdout
+    assert "Nothing had expired" in mageflow("purge", "--store", url).stdout
+    done = mageflow("doctor", "--store", url, "--json")
+    assert done.returncode == 0
+    found = {finding["about"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert "answers in" in found["store"]["found"]
+    assert "appendonly yes" in found["restart"]["remedy"]
+    assert "journal" not in done.stdout
+
+
+def test_a_password_is_not_repeated(redis_server: Server) -> None:
+    url = f"redis://default:geheim@127.0.0.1:{redis_server.port}/0"
+    redis_server.command("CONFIG", "SET", "requirepass", "")
+    for command in (["ls"], ["purge"], ["doctor"], ["doctor", "--json"], ["ls", "--json"]):
+        done = mageflow(*command, "--store", url)
+        assert "geheim" not in done.stdout + done.stderr
+
+
+def test_a_server_that_is_away_is_one_line() -> None:
+    assert "cannot be reached" in refusal(mageflow("ls", "--store", "redis://127.0.0.1:1"))
+
+
+def test_the_embedded_engine_is_refused() -> None:
+    for store in ("redis://localhost", "valkey://localhost", "rediss://localhost"):
+        with pytest.raises(ConfigurationError, match="Redis needs an engine"):
+            Mageflow(store=store)
