@@ -12,7 +12,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from benchmarks import flows, limits, processes
+from benchmarks import flows, limits, processes, swarms
 
 TARGETS = {
     "hop_ms": 0.35,
@@ -23,6 +23,9 @@ TARGETS = {
     "idle_percent": 1.0,
     "nothing_gain": 1.0,
     "spin_gain": 1.5,
+    "made_per_s": 20_000.0,
+    "ended_per_s": 5_000.0,
+    "longest_commit_ms": 50.0,
 }
 
 
@@ -48,6 +51,9 @@ def measure(sizes: list[int], repeats: int) -> dict[str, Any]:
                 "starts_per_s": median(pair[0] for pair in pairs),
                 "runs_per_s": median(pair[1] for pair in pairs),
             }
+    found["swarms"] = {
+        size: {what: swarms.measure(size, what=what) for what in ("members", "callbacks", "cancel")} for size in sizes
+    }
     found["runs"] = runs
     found["runs_per_s"] = runs[10_000 if 10_000 in runs else sizes[0]]["runs_per_s"]
     return found
@@ -94,9 +100,36 @@ def show(found: dict[str, Any]) -> None:
     for size, pair in found["runs"].items():
         started = f"started alone: {pair['starts_per_s']:,.0f} a second"
         rows.append((f"us a run, of {size:,}", f"{1e6 / pair['runs_per_s']:.0f}", started))
+    for size, swarm in found["swarms"].items():
+        rows += _swarm_rows(size, swarm)
     print(f"Python {found['python']}, {found['machine']}; medians; bodies do nothing; synchronous=NORMAL\n")
     for what, figure, remark in rows:
         print(f"  {what:<40}{figure:>10}   {remark}".rstrip())
+
+
+def _swarm_rows(size: int, swarm: dict[str, dict[str, float]]) -> list[tuple[str, str, str]]:
+    plain, called, cancelled = swarm["members"], swarm["callbacks"], swarm["cancel"]
+    longest = {"longest_commit_ms": cancelled["longest_commit_ms"]}
+    return [
+        (
+            f"swarm of {size:,}: members listed a second",
+            f"{plain['made_per_s']:,.0f}",
+            _verdict(plain, "made_per_s", True),
+        ),
+        ("  their runs made a second", f"{cancelled['opened_per_s']:,.0f}", ""),
+        (
+            "  us a member, to its end",
+            f"{1e6 / plain['ended_per_s']:.0f}",
+            f"memory grew by {plain['memory_mb']:.0f} MB",
+        ),
+        ("  members with a callback a second", f"{called['ended_per_s']:,.0f}", _verdict(called, "ended_per_s", True)),
+        ("  cancelled half way, members a second", f"{cancelled['cancelled_per_s']:,.0f}", ""),
+        (
+            "  longest commit of that, ms",
+            f"{longest['longest_commit_ms']:.0f}",
+            _verdict(longest, "longest_commit_ms", False),
+        ),
+    ]
 
 
 def _verdict(found: dict[str, Any], name: str, more: bool) -> str:

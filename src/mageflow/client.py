@@ -16,10 +16,11 @@ from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
 from mageflow.errors import OptionError, near
 from mageflow.handles import RunHandle, RunPage
-from mageflow.inspecting import Inspection
+from mageflow.inspection import Inspection
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.declaring import declare
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.signatures import Signature, TaskSignature
@@ -93,7 +94,7 @@ class Mageflow(TaskDecorator, Composer, Inspection):
         return list(self._kernel.registry.names())
 
     def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
-        return self._kernel.register(task, handle)
+        return declare(self._kernel.registry, self._kernel.engine, task, handle)
 
     def _engine_name(self) -> str:
         return self._kernel.engine.name

@@ -11,6 +11,7 @@ from typing import Any
 
 from mageflow.client import Mageflow
 from mageflow.errors import ConfigurationError, near
+from mageflow.project import App
 
 __all__ = ["importing", "load_app"]
 
@@ -24,16 +25,27 @@ def importing() -> bool:
     return _depth > 0
 
 
-def load_app(reference: str) -> Mageflow:
-    """Import a module, with the current folder on the path as `python -m` has it, and give the client in it.
+def load_app(app: str | App) -> Mageflow:
+    """Import a module, with a folder on the path as `python -m` has it, and give the client in it.
 
     Args:
-        reference: `package.module:name`; the name may have dots.
+        app: `package.module:name`, from the current folder, where the name may have dots; or an `App` that was found.
 
     Raises:
         ConfigurationError: there is no such module or name, the module raises, or what is there is no client. The
-            message says what was tried, what was found, and which names would do.
+            message says what was tried, what was found, which names would do, and the file that names the app.
     """
+    if isinstance(app, str):
+        return _load(app, os.getcwd())
+    try:
+        return _load(app.reference, str(app.folder))
+    except ConfigurationError as error:
+        if not app.source:
+            raise
+        raise ConfigurationError(f"{app.source}: {error}") from error
+
+
+def _load(reference: str, folder: str) -> Mageflow:
     name, colon, attribute = reference.partition(":")
     if name.endswith(".py") or "/" in name or os.sep in name:
         dotted = name.removesuffix(".py").strip("./").replace("/", ".")
@@ -42,7 +54,7 @@ def load_app(reference: str) -> Mageflow:
         )
     if not name or not all(part.isidentifier() for part in name.split(".")):
         raise ConfigurationError(f"{reference!r} is no import string; write {_FORM}")
-    module = _import(name, reference)
+    module = _import(name, reference, folder)
     if not colon or not attribute:
         raise ConfigurationError(f"{reference!r} names a module and no client in it; {_clients_in(module)}")
     found: Any = module
@@ -60,8 +72,7 @@ def load_app(reference: str) -> Mageflow:
     return found
 
 
-def _import(name: str, reference: str) -> ModuleType:
-    here = os.getcwd()
+def _import(name: str, reference: str, here: str) -> ModuleType:
     if here not in sys.path:
         sys.path.insert(0, here)
     global _depth  # noqa: PLW0603 - an import has no other way to ask who imports it

@@ -6,7 +6,9 @@ mageflow itself never configures logging; its loggers are below `mageflow`.
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from copy import copy
 from json import dumps
 from typing import IO, Any
 
@@ -14,7 +16,7 @@ from mageflow.errors import ConfigurationError, near
 from mageflow.runtime.context import running
 from mageflow.wording import iso
 
-__all__ = ["JsonFormatter", "RunContextFilter", "TextFormatter", "configure"]
+__all__ = ["JsonFormatter", "RunContextFilter", "TextFormatter", "configure", "for_stream"]
 
 _FIELDS = ("run_id", "task_name", "attempt")
 _OWN = frozenset({*vars(logging.makeLogRecord({})), *_FIELDS, "message", "asctime"})
@@ -38,17 +40,42 @@ class RunContextFilter(logging.Filter):
 
 
 class TextFormatter(logging.Formatter):
-    """A line for people, with the run behind it: `… INFO app: sent  [send_email run_01k80r…, attempt 1]`."""
+    """A line for people, with the run behind it: `… INFO    app: sent  [send_email run_01k80r…, attempt 1]`.
 
-    def __init__(self) -> None:
+    Args:
+        color: whether levels are coloured and what is beside the message is dimmed, as a terminal shows it.
+    """
+
+    def __init__(self, *, color: bool = False) -> None:
         super().__init__("%(asctime)s %(levelname)-7s %(name)s: %(message)s")
+        self._color = color
 
     def formatMessage(self, record: logging.LogRecord) -> str:
+        if self._color:
+            record = copy(record)  # other handlers see it too
+            style = _STYLES.get(record.levelno, "")
+            record.levelname = f"{style}{record.levelname:<7}{_PLAIN if style else ''}"
         line = super().formatMessage(record)
         run_id, task_name, attempt = (getattr(record, name, None) for name in _FIELDS)
         if run_id is None or run_id in line:  # as in the lines of mageflow itself
             return line
-        return f"{line}  [{task_name} {run_id}, attempt {attempt}]"
+        about = f"[{task_name} {run_id}, attempt {attempt}]"
+        return f"{line}  {_DIM}{about}{_PLAIN}" if self._color else f"{line}  {about}"
+
+
+_PLAIN, _DIM = "\x1b[0m", "\x1b[2m"
+_STYLES = {
+    logging.DEBUG: _DIM,
+    logging.INFO: "\x1b[32m",
+    logging.WARNING: "\x1b[33m",
+    logging.ERROR: "\x1b[31m",
+    logging.CRITICAL: "\x1b[1;31m",
+}
+
+
+def for_stream(stream: IO[str]) -> TextFormatter:
+    """Give the formatter for a stream: with colours on a terminal, unless the environment sets NO_COLOR."""
+    return TextFormatter(color=stream.isatty() and not os.environ.get("NO_COLOR"))
 
 
 class JsonFormatter(logging.Formatter):
@@ -85,7 +112,7 @@ def configure(level: int | str = "INFO", *, json: bool = False, stream: IO[str] 
 
     Args:
         level: of the root logger: a name or a number of `logging`.
-        json: a JSON object a line, instead of a line for people.
+        json: a JSON object a line, instead of a line for people (with colours, on a terminal).
         stream: where to write instead of stderr.
 
     Raises:
@@ -94,8 +121,9 @@ def configure(level: int | str = "INFO", *, json: bool = False, stream: IO[str] 
     named = level.upper() if isinstance(level, str) else level
     if isinstance(named, str) and named not in _LEVELS:
         raise ConfigurationError(f"level={level!r} does not exist{near(named, _LEVELS)}; give one of {_LEVELS}")
-    handler = _Handler(stream if stream is not None else sys.stderr)
-    handler.setFormatter(JsonFormatter() if json else TextFormatter())
+    out: IO[str] = stream if stream is not None else sys.stderr
+    handler = _Handler(out)
+    handler.setFormatter(JsonFormatter() if json else for_stream(out))
     handler.addFilter(RunContextFilter())
     root = logging.getLogger()
     for present in [each for each in root.handlers if isinstance(each, _Handler)]:

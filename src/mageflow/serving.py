@@ -10,17 +10,22 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
 from types import FrameType
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from mageflow.client import Mageflow
 from mageflow.errors import ConfigurationError, MageflowError, StoreUnavailableError
 from mageflow.importing import importing, load_app
+from mageflow.logs import RunContextFilter, for_stream
+from mageflow.project import App
 from mageflow.supervising import CANNOT_BEGIN, Supervisor
+from mageflow.wording import plural
 
-__all__ = ["leave", "log_to_stderr", "main", "serve"]
+__all__ = ["Logs", "leave", "log_to_stderr", "main", "serve", "worker_processes"]
 
 logger = logging.getLogger("mageflow.serving")
 
@@ -28,31 +33,47 @@ _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 _THREADS_END = 0.5
 
 
+class Logs(StrEnum):
+    """What worker processes show of their logs, where the app does not set up logging itself."""
+
+    PROBLEMS = "problems"
+    """What somebody must act on."""
+    WORKER = "worker"
+    """As well: that a worker begins and ends, and attempts that fail."""
+    ALL = "all"
+    """As well: each attempt's beginning and end, and what the app's own loggers say, from INFO on."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Plan:
     """What one worker process is to do."""
 
-    app: str
+    app: App
     name: str | None
     concurrency: int
     grace: float
+    logs: Logs
 
     def command(self, place: int | None) -> list[str]:
         """Give the command of a process of its own, the `place`-th of several."""
         name = self.name if place is None or self.name is None else f"{self.name}-{place}"
         named = [] if name is None else ["--name", name]
         limits = ["--concurrency", str(self.concurrency), "--grace", repr(self.grace)]
-        return [sys.executable, "-m", "mageflow.serving", self.app, *limits, *named]
+        found = ["--folder", str(self.app.folder), "--source", self.app.source, "--logs", self.logs.value]
+        # Unbuffered: what a body prints is read as it comes, through a pipe too, and in the order of the logs.
+        # Nor is anything imported from the folder before the app is: a file of its may be called like a module.
+        return [sys.executable, "-P", "-u", "-m", "mageflow.serving", self.app.reference, *limits, *found, *named]
 
 
 def serve(
-    app: str,
+    app: str | App,
     *,
     processes: int = 1,
     concurrency: int = 100,
     name: str | None = None,
     grace: float = 10.0,
     reload: bool = False,
+    logs: Logs = Logs.WORKER,
 ) -> int:
     """Run workers of an app until SIGTERM or SIGINT. To be called from the main thread, outside of any event loop.
 
@@ -61,12 +82,13 @@ def serve(
     another one for each that dies. They end when the supervisor does, however that happens.
 
     Args:
-        app: where the client is: `package.module:name`.
+        app: where the client is: `package.module:name` from the current folder, or an `App` that was found.
         processes: how many; one runs right here.
         concurrency: how many bodies run at once in each.
         name: what people read; of several processes, each has its number behind it.
         grace: seconds that bodies may go on after the signal.
-        reload: start the workers anew when a .py file below the current folder changes.
+        reload: start the workers anew when a .py file below the app's folder changes.
+        logs: what the processes show of their logs.
 
     Returns:
         The exit code: 0 after a first signal; 128 and the signal's number after a second one.
@@ -74,28 +96,79 @@ def serve(
     Raises:
         ConfigurationError: the app cannot be imported, or cannot run in several processes.
     """
+    plan = _plan(app, processes, concurrency=concurrency, name=name, grace=grace, logs=logs)
+    if reload:
+        supervisor = Supervisor(_commands(plan, processes), grace=grace, watch=str(plan.app.folder))
+        return asyncio.run(supervisor.run())
+    mage = _load(plan, processes)
+    if processes == 1:
+        return _serve_here(mage, plan, None)
+    return asyncio.run(Supervisor(_commands(plan, processes), grace=grace).run())
+
+
+@contextlib.asynccontextmanager
+async def worker_processes(
+    app: str | App,
+    *,
+    processes: int,
+    concurrency: int = 100,
+    name: str | None = None,
+    grace: float = 10.0,
+    logs: Logs = Logs.WORKER,
+) -> AsyncGenerator[None]:
+    """Have an app's worker processes beside this program, for `async with`; signals stay the program's own concern.
+
+    They end with the block, and with this process, however that ends: no run is begun any more, what runs has `grace`
+    seconds. The arguments are those of `serve`; one process is another process too.
+
+    Raises:
+        ConfigurationError: the app cannot be imported, or cannot run in processes of its own.
+        MageflowError: they cannot begin, though the app was imported here.
+    """
+    plan = _plan(app, processes, concurrency=concurrency, name=name, grace=grace, logs=logs)
+    _load(plan, processes + 1)
+    supervisor = Supervisor(_commands(plan, processes), grace=grace)
+    block = asyncio.current_task()
+    assert block is not None
+    keeping = asyncio.create_task(supervisor.keep(), name="mageflow-processes")
+    keeping.add_done_callback(_cancel_waiting := lambda _: block.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if keeping.done() and block.uncancel() == 0:
+            raise MageflowError(f"the worker processes of {plan.app.reference} cannot begin; see stderr") from None
+        raise
+    finally:
+        keeping.remove_done_callback(_cancel_waiting)
+        supervisor.stop()
+        await keeping
+
+
+def _plan(app: str | App, processes: int, *, concurrency: int, name: str | None, grace: float, logs: Logs) -> _Plan:
+    if isinstance(app, str):
+        app = App(app, Path.cwd())
     if importing():
         raise ConfigurationError(
-            f"serve({app!r}) was called while the app was imported; move the call below if __name__ == '__main__':"
+            f"serve({app.reference!r}) was called while the app was imported; move the call below "
+            "if __name__ == '__main__':"
         )
     if processes < 1:
         raise ConfigurationError(f"processes={processes!r} is not allowed; give 1 or more")
     if not grace >= 0:
         raise ConfigurationError(f"grace={grace!r} is not allowed; give seconds, 0 or more")
-    plan = _Plan(app=app, name=name, concurrency=concurrency, grace=grace)
-    if reload:
-        supervisor = Supervisor(_commands(plan, processes), grace=grace, watch=os.getcwd())
-        return asyncio.run(supervisor.run())
-    mage = load_app(app)
-    mage.worker(name, concurrency=concurrency, grace=grace)  # refuses now what every process would refuse
-    if processes == 1:
-        return _serve_here(mage, plan, None)
-    if mage.store.location == "memory":
+    return _Plan(app=app, name=name, concurrency=concurrency, grace=grace, logs=logs)
+
+
+def _load(plan: _Plan, processes: int) -> Mageflow:
+    """Import the app, and refuse now what every process would refuse."""
+    mage = load_app(plan.app)
+    mage.worker(plan.name, concurrency=plan.concurrency, grace=plan.grace)
+    if processes > 1 and mage.store.location == "memory":
         raise ConfigurationError(
-            f"{app} keeps its runs in memory, which {processes} processes cannot share; give its client a file, such "
-            "as Mageflow(store='flows.db'), or use one process"
+            f"{plan.app.reference} keeps its runs in memory, which {processes} processes cannot share; give its client "
+            "a file, such as Mageflow(store='flows.db'), or use one process"
         )
-    return asyncio.run(Supervisor(_commands(plan, processes), grace=grace).run())
+    return mage
 
 
 def _commands(plan: _Plan, processes: int) -> list[list[str]]:
@@ -115,10 +188,10 @@ async def _work(mage: Mageflow, plan: _Plan, lifeline: int | None) -> None:
     with _first_signal(lambda: loop.call_soon_threadsafe(told.set)):
         async with mage, mage.worker(plan.name, concurrency=plan.concurrency, drain=False, grace=plan.grace):
             logger.info(
-                "worker of %s is ready: process %d, %d tasks, %s",
-                plan.app,
+                "worker of %s is ready: process %d, %s, %s",
+                plan.app.reference,
                 os.getpid(),
-                len(mage.task_names),
+                plural(len(mage.task_names), "task"),
                 mage.store.location,
             )
             await told.wait()
@@ -175,30 +248,58 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     parser.add_argument("app")
     parser.add_argument("--concurrency", type=int, required=True)
     parser.add_argument("--grace", type=float, required=True)
+    parser.add_argument("--folder", default=os.getcwd(), help="from where the app is imported")
+    parser.add_argument("--source", default="", help="what names the app")
+    parser.add_argument("--logs", type=Logs, default=Logs.WORKER)
     parser.add_argument("--name")
     parser.add_argument("--lifeline", type=int, help="a file that ends when the supervisor does")
     given = parser.parse_args(arguments)
-    plan = _Plan(app=given.app, name=given.name, concurrency=given.concurrency, grace=given.grace)
+    plan = _Plan(
+        app=App(given.app, Path(given.folder), given.source),
+        name=given.name,
+        concurrency=given.concurrency,
+        grace=given.grace,
+        logs=given.logs,
+    )
     try:
-        log_to_stderr()
+        log_to_stderr(plan.logs)
         mage = load_app(plan.app)
+        log_to_stderr(plan.logs)
         leave(_serve_here(mage, plan, given.lifeline))
     except MageflowError as error:
         print(f"mageflow: {error}", file=sys.stderr, flush=True)
         leave(1 if isinstance(error, StoreUnavailableError) else CANNOT_BEGIN)
 
 
-def log_to_stderr() -> None:
-    """Show what workers log, where the app itself has not said what becomes of logs."""
-    ours = logging.getLogger("mageflow")
-    if logging.getLogger().handlers or ours.handlers:
+class _Handler(logging.StreamHandler[Any]):
+    """What shows logs until the app says itself what becomes of them: it has the last word, whenever it speaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setFormatter(for_stream(self.stream))
+        self.addFilter(RunContextFilter())
+        self.addFilter(lambda record: all(handler is self for handler in logging.getLogger().handlers))
+
+
+def log_to_stderr(logs: Logs = Logs.WORKER) -> None:
+    """Show what workers log, where the app itself has not said what becomes of logs.
+
+    Args:
+        logs: what of it. To show the app's own loggers it is called again, once the app is imported.
+    """
+    root, ours = logging.getLogger(), logging.getLogger("mageflow")
+    present = [handler for handler in ours.handlers if isinstance(handler, _Handler)]
+    if root.handlers or len(present) < len(ours.handlers):
         return
-    handler = logging.StreamHandler()
-    # An app that says later what becomes of logs has the last word.
-    handler.addFilter(lambda record: not logging.getLogger().handlers)
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
+    if not present:
+        present = [_Handler()]
+        ours.addHandler(present[0])
+        ours.setLevel(logging.WARNING if logs is Logs.PROBLEMS else logging.INFO)
+    elif logs is Logs.ALL:
+        ours.removeHandler(present[0])
+        root.addHandler(present[0])
+        root.setLevel(logging.INFO)
+        logging.getLogger("mageflow.runs").setLevel(logging.DEBUG)
 
 
 if __name__ == "__main__":

@@ -27,6 +27,7 @@ from mageflow.errors import (
     UnknownTaskWarning,
     near,
 )
+from mageflow.runtime.declaring import discover
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.shapes import MessageType, dump_kwargs
 from mageflow.tasks import Task
@@ -107,7 +108,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         OptionError: an option has the wrong name or a value that cannot be used.
     """
     kernel.check_open()
-    kernel.discover()
+    discover(kernel.registry, kernel.engine)
     name = _name_of(kernel, target)
     refuse_misplaced(wanted.bound)
     values = dump_kwargs({**(wanted.kwargs or {}), **wanted.bound})

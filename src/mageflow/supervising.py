@@ -49,20 +49,30 @@ class Supervisor:
 
     async def run(self) -> int:
         """Keep the processes until SIGTERM or SIGINT; give the exit code."""
-        reading, writing = os.pipe()
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._heard, number)
+        try:
+            return await self.keep()
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+    async def keep(self) -> int:
+        """Keep the processes until `stop`; give the exit code."""
+        reading, writing = os.pipe()
         watching = asyncio.create_task(self._reload_on_change())
         try:
             await asyncio.gather(*(self._keep(place, reading) for place in range(len(self._commands))))
         finally:
             watching.cancel()
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)
             os.close(writing)
             os.close(reading)
         return self._code
+
+    def stop(self) -> None:
+        """Let all processes end: they are told by SIGTERM, and killed where that does not help."""
+        self._stop(0)
 
     # Signals
 

@@ -7,14 +7,19 @@ import os
 from pathlib import Path
 
 import pytest
+from pydantic import BaseModel
 
-from mageflow import Mageflow, MageflowConfig, RunOptions, RunStatus, TTLConfig
+from mageflow import InvalidMessageError, Mageflow, MageflowConfig, RunOptions, RunStatus, TTLConfig
 from mageflow.core.events import Announce
 from mageflow.core.records import WorkerRecord
 from mageflow.ports.clock import SystemEntropy
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.transact import Transactor
 from tests.api.conftest import until_status, work
+
+
+class Sum(BaseModel):
+    x: int
 
 
 async def test_workers_are_listed_with_what_they_know_and_hold(mage: Mageflow) -> None:
@@ -110,3 +115,56 @@ async def test_keys_are_found_by_their_beginning(mage: Mageflow) -> None:
     assert len(await mage.find_keys("run_", limit=2)) == 2
     assert set(await mage.find_keys("")) == {signature.key, fixed.id, *(run.id for run in runs)}
     assert await mage.find_keys("run_zzz") == await mage.find_keys("run_0zzz") == []
+
+
+# Starting by name
+
+
+async def test_a_task_that_is_started_once_leaves_no_signature_for_a_day(mage: Mageflow) -> None:
+    """It is kept with its run: while that is live, and as long as a finished run is."""
+
+    @mage.task(retries=2)
+    async def echo(msg: dict[str, int]) -> dict[str, int]:
+        return msg
+
+    before = await mage.store.now()
+    run = await mage.start_once("echo", {"x": 1})
+    record = (await mage.store.load((run.seen.signature,)))[run.seen.signature]
+    assert record is not None
+    assert record.expires_at is not None
+    assert record.expires_at - before <= 3 * 3600 + 60
+    assert run.seen.retries == 2
+    async with mage.worker():
+        assert await run.result(timeout=10) == {"x": 1}
+    kept = await (await mage.sign(echo)).start()
+    long = (await mage.store.load((kept.seen.signature,)))[kept.seen.signature]
+    assert long is not None
+    assert long.expires_at is not None
+    assert long.expires_at - before > 23 * 3600
+
+
+async def test_a_message_can_be_checked_before_anything_is_started(mage: Mageflow) -> None:
+    @mage.task
+    async def add(msg: Sum) -> int:
+        return msg.x
+
+    mage.check_message("add", {"x": 1})
+    mage.check_message("of another process", {"x": "anything"})
+    with pytest.raises(InvalidMessageError) as caught:
+        mage.check_message("add", {"x": "one"})
+    assert list(caught.value.fields) == ["x"]
+
+
+async def test_the_known_tasks_are_those_of_all_processes(tmp_path: Path) -> None:
+    async with Mageflow(store=tmp_path / "flows.db") as mage, Mageflow(store=tmp_path / "flows.db") as other:
+
+        @other.task
+        async def theirs() -> None:
+            return
+
+        @mage.task
+        async def ours() -> None:
+            return
+
+        await other.sign(theirs)
+        assert await mage.known_tasks() == ["ours", "theirs"]

@@ -6,16 +6,19 @@ import asyncio
 import io
 import json
 import logging
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import Raw
 from pydantic import BaseModel
 
 import mageflow.logs
 from mageflow import ConfigurationError, Mageflow, MageflowConfig, current_run
-from mageflow.logs import JsonFormatter, RunContextFilter, configure
+from mageflow.logs import JsonFormatter, RunContextFilter, TextFormatter, configure, for_stream
+from mageflow.runtime.quotes import without_quotes
 from tests.api.conftest import Sign, until_status, work
 
 SECRET = "ada-4711@example.com"
@@ -143,6 +146,41 @@ async def test_contents_are_logged_only_if_asked_for(tmp_path: Path, kept: Kept,
         assert any("Traceback" in entry.get("run_traceback", "") for entry in kept.of("mageflow.runs"))
 
 
+@pytest.mark.parametrize("asked_for", [False, True])
+async def test_a_failure_is_told_in_its_own_words_without_what_it_quotes(
+    tmp_path: Path, kept: Kept, asked_for: bool
+) -> None:
+    async with Mageflow(store=tmp_path / "flows.db", config=MageflowConfig(log_messages=asked_for)) as mage:
+
+        @mage.task
+        async def parse(msg: dict[str, Any]) -> None:
+            int(msg["order"]["email"])
+
+        await (await mage.sign(parse)).start({"order": {"email": SECRET, "base": 10, "with": "with"}})
+        await work(mage)
+    (failed,) = [entry for entry in kept.of("mageflow.runs") if entry.get("status") == "failed"]
+    said = SECRET if asked_for else "…"
+    with_ = "with" if asked_for else "…"
+    assert f"failed: ValueError: invalid literal for int() {with_} base 10: '{said}' (attempt 1, " in failed["message"]
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "told"),
+    [
+        ("no order 4711 for 'ada@example.com'", {"id": 4711, "to": "ada@example.com"}, "no order … for '…'"),
+        ("no order 47110 or x4711", {"id": 4711}, "no order 47110 or x4711"),  # no part of a longer word
+        ("it's \\x1b", {"x": "\x1b[0m", "y": "it's"}, "… \\x1b"),
+        ("KeyError: 'email'", {"email": "ada@example.com"}, "KeyError: 'email'"),  # a name is the code's own
+        ("no 1 true None", {"x": "no", "y": 1, "z": [True, None]}, "no 1 true None"),
+        ("deep secret and secret", [{"x": ["secret"]}, {"y": {"z": "deep secret"}}], "… and …"),
+        ("nothing", None, "nothing"),
+    ],
+)
+def test_what_counts_as_a_quote(text: str, message: Any, told: str) -> None:
+    raw = Raw(json.dumps(message).encode()) if message is not None else None
+    assert without_quotes(text, raw) == told
+
+
 # The set-up
 
 
@@ -192,3 +230,26 @@ def test_configure_again_replaces_what_it_did_and_leaves_the_rest(clean_root: lo
 def test_a_level_that_does_not_exist_is_refused() -> None:
     with pytest.raises(ConfigurationError, match="did you mean 'WARNING'"):
         mageflow.logs.configure("WARNIN")
+
+
+def test_on_a_terminal_levels_are_coloured_and_the_record_stays_as_it_is() -> None:
+    record = logging.makeLogRecord({"levelno": logging.ERROR, "levelname": "ERROR", "name": "shop", "msg": "no"})
+    record.run_id, record.task_name, record.attempt = "run_1", "pack", 2
+    plain, coloured = TextFormatter().format(record), TextFormatter(color=True).format(record)
+    assert plain.endswith(" ERROR   shop: no  [pack run_1, attempt 2]")
+    assert re.sub(r"\x1b\[[0-9;]*m", "", coloured) == plain
+    assert "\x1b[31mERROR  \x1b[0m" in coloured
+    assert record.levelname == "ERROR"
+
+
+def test_colour_is_for_terminals_and_not_where_it_is_not_wanted(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    record = logging.makeLogRecord({"levelno": logging.INFO, "levelname": "INFO", "name": "shop", "msg": "yes"})
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    assert "\x1b" in for_stream(Terminal()).format(record)
+    assert "\x1b" not in for_stream(io.StringIO()).format(record)
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert "\x1b" not in for_stream(Terminal()).format(record)

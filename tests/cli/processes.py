@@ -12,7 +12,7 @@ MAGEFLOW = [sys.executable, "-m", "mageflow.cli"]
 
 def environment(**variables: str) -> dict[str, str]:
     """Give the environment of a process: ours, without what would colour or fold its output."""
-    left_out = {"COLUMNS", "FORCE_COLOR", "NO_COLOR", "TTY_COMPATIBLE"}
+    left_out = {"COLUMNS", "FORCE_COLOR", "MAGEFLOW_APP", "NO_COLOR", "TTY_COMPATIBLE"}
     kept = {name: value for name, value in os.environ.items() if name not in left_out}
     return kept | {"PYTHONIOENCODING": "utf-8", **variables}
 

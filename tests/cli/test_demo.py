@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import json
 import os
@@ -13,11 +14,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from mageflow import Mageflow, RunInfo
 from tests.cli.processes import MAGEFLOW, environment, mageflow, refusal
 
 GOOD = b"""\
@@ -76,7 +79,8 @@ def test_report_json_tells_of_each_file(folder: Path, tmp_path: Path) -> None:
         "files": 6,
         "parsed": 3,
         "failed": 3,
-        "runs": 12,
+        "runs": 13,
+        "runs_before": 0,
         "figures": [
             figures("empty.py", lines=0, functions=0, classes=0),
             figures("good.py", lines=11, functions=4, classes=1),
@@ -108,7 +112,7 @@ def test_into_a_pipe_it_says_what_it_found_in_plain_text(folder: Path, tmp_path:
     assert said.startswith(f"Reading 6 Python files of {folder}\n\nLargest files\n")
     assert re.search(r"^ +11 +4 +1 +good\.py$", said, re.MULTILINE)
     assert re.search(r"^ syntax\.py +SyntaxError: invalid syntax", said, re.MULTILINE)
-    assert re.search(r"^6 files, 3 parsed, 3 failed\. 12 runs in [0-9.]+ s: [0-9,]+ runs/s\.$", said, re.MULTILINE)
+    assert re.search(r"^6 files, 3 parsed, 3 failed\. 13 runs in [0-9.]+ s: [0-9,]+ runs/s\.$", said, re.MULTILINE)
 
 
 def test_the_command_at_its_end_shows_a_run(folder: Path, tmp_path: Path) -> None:
@@ -128,7 +132,7 @@ def test_a_second_run_begins_anew(folder: Path, tmp_path: Path) -> None:
     assert (first.returncode, second.returncode) == (0, 0), second.stderr
     assert report_of(tmp_path)["files"] == 5
     listed = json.loads(mageflow("ls", "--store", "mageflow-demo.db", "--limit", "99", "--json", cwd=tmp_path).stdout)
-    assert len(listed) == 10
+    assert len(listed) == 11
 
 
 def test_the_report_goes_where_it_is_wanted(folder: Path, tmp_path: Path) -> None:
@@ -163,7 +167,7 @@ def test_on_a_terminal_a_bar_shows_the_progress(folder: Path, tmp_path: Path) ->
     said = read_terminal(ours)
     assert process.wait(20) == 0, said
     assert "6/6 3 failed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("  ", " ")
-    assert "12 runs in" in said
+    assert "13 runs in" in said
 
 
 def read_terminal(terminal: int) -> str:
@@ -181,29 +185,169 @@ def read_terminal(terminal: int) -> str:
     return said.decode()
 
 
-@pytest.mark.skipif(os.name != "posix", reason="an interrupt is sent as POSIX has it")
-def test_ctrl_c_in_the_middle_is_one_line_and_exit_code_130(tmp_path: Path) -> None:
+# Interrupted, and started again
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    """Files that take two processes a few seconds."""
     large = tmp_path / "large"
     large.mkdir()
-    for number in range(300):
+    for number in range(FILES_OF_LARGE):
         (large / f"m{number}.py").write_text("value = [1, 2, (3, 4)]\n" * 3000, encoding="utf-8")
-    process = subprocess.Popen(
-        [*MAGEFLOW, "demo", str(large)],
-        cwd=tmp_path,
+    (large / "broken.py").write_text("def broken(:\n", encoding="utf-8")
+    return large
+
+
+FILES_OF_LARGE = 60
+
+
+def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [*MAGEFLOW, "demo", str(folder), *arguments],
+        cwd=folder.parent,
         env=environment(),
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         encoding="utf-8",
     )
-    assert process.stdout is not None
-    assert process.stdout.readline().startswith("Reading 300 Python files")
-    store = tmp_path / "mageflow-demo.db"
-    until = time.monotonic() + 30
-    while not (store.exists() and store.stat().st_size) and time.monotonic() < until:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
+
+
+async def runs_of(where: Path, **wanted: Any) -> dict[str, RunInfo]:
+    """The runs in the demo's store, by id."""
+    found: dict[str, RunInfo] = {}
+    async with Mageflow(store=where / "mageflow-demo.db") as mage:
+        cursor: str | None = None
+        while True:
+            page = await mage.find_runs(limit=500, cursor=cursor, **wanted)
+            found |= {run.id: run.seen for run in page}
+            cursor = page.cursor
+            if cursor is None:
+                return found
+
+
+async def half_done(process: subprocess.Popen[str], where: Path) -> None:
+    """Wait until a third of the files are done; more of them are by the time that a signal is heard."""
+    until = time.monotonic() + 40
+    store = where / "mageflow-demo.db"
+    while not store.exists() or not store.stat().st_size:
+        assert time.monotonic() < until
+        assert process.poll() is None
+        await asyncio.sleep(0.01)
+    async with Mageflow(store=store) as mage:
+        while (
+            len(await mage.find_runs(task_name="record_figures", status="succeeded", limit=500)) < FILES_OF_LARGE // 3
+        ):
+            assert time.monotonic() < until, "it never came half way"
+            assert process.poll() is None, "it was over before half of it"
+            await asyncio.sleep(0.01)
+
+
+async def workers_gone(where: Path) -> None:
+    async with Mageflow(store=where / "mageflow-demo.db") as mage:
+        until = time.monotonic() + 20
+        while [worker for worker in await mage.workers() if not worker.gone]:
+            assert time.monotonic() < until, "its workers go on without it"
+            await asyncio.sleep(0.02)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals as POSIX has them")
+@pytest.mark.parametrize("how", ["Ctrl-C", "SIGKILL"])
+async def test_interrupted_half_way_and_started_again_it_reads_no_file_twice(large: Path, how: str) -> None:
+    where = large.parent
+    process = begin(large, "--processes", "2")
+    await half_done(process, where)
+    process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
     said, complained = process.communicate(timeout=40)
-    assert complained == "mageflow: interrupted\n"
-    assert process.returncode == 130
-    assert said == ""
-    assert not (tmp_path / "report.json").exists()
+    if how == "Ctrl-C":
+        assert process.returncode == 130
+        first, last = complained.splitlines()
+        assert re.fullmatch(r"mageflow: \d+ of 61 files are done; the same command goes on from there", first), (
+            complained
+        )
+        assert last == "mageflow: interrupted"
+    assert said.splitlines() == [f"Reading 61 Python files of {large}"]
+    assert not (where / "report.json").exists()
+    await workers_gone(where)
+    before = {key: run for key, run in (await runs_of(where)).items() if run.status.is_terminal}
+    read_before = [run for run in before.values() if run.task_name == "examine_file"]
+    assert FILES_OF_LARGE / 3 <= len(read_before) < FILES_OF_LARGE
+
+    done = mageflow("demo", str(large), "--processes", "2", cwd=where)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "Going on where it was left: " in done.stdout
+    after = await runs_of(where)
+    assert {key: after[key] for key in before} == before, "what had ended was touched again"
+    read = Counter(run.message["path"] for run in after.values() if run.task_name == "examine_file")
+    assert set(read.values()) == {1}
+    assert len(read) == FILES_OF_LARGE + 1
+    causes = Counter(run.cause for run in after.values() if run.task_name.startswith("record_"))
+    assert causes == Counter(run.id for run in after.values() if run.task_name == "examine_file")
+    # A body that was under way at the kill may have been begun twice: there are eight places in two processes.
+    again = [run for run in after.values() if run.task_name == "examine_file" and run.attempts > 1]
+    assert len(again) <= 8
+    report = report_of(where)
+    assert (report["files"], report["parsed"], report["failed"]) == (61, 60, 1)
+    assert report["runs"] == 1 + 2 * 61
+    assert 0 < report["runs_before"] == len(before)
+
+    anew = mageflow("demo", str(large), cwd=where)  # it has ended: the next one begins anew
+    assert "Going on" not in anew.stdout
+    assert not set(await runs_of(where)) & {run.id for run in after.values() if run.task_name == "examine_folder"}
+
+
+async def test_fresh_begins_anew_and_so_does_another_folder(large: Path, folder: Path) -> None:
+    where = large.parent
+    process = begin(large)
+    await half_done(process, where)
+    process.kill()
+    process.communicate()
+    (first,) = await runs_of(where, task_name="examine_folder")
+    process = begin(large, "--fresh")  # while the workers of the killed one may still be there
+    until = time.monotonic() + 20
+    while not (fresh := await runs_of(where, task_name="examine_folder")) or first in fresh:
+        assert time.monotonic() < until
+        await asyncio.sleep(0.02)
+    process.kill()
+    process.communicate()
+    other = mageflow("demo", str(folder), cwd=where)
+    assert (other.returncode, other.stderr) == (0, "")
+    assert "Going on" not in other.stdout
+    assert report_of(where)["files"] == 6
+    assert len(await runs_of(where)) == 13
+
+
+async def test_a_store_on_which_others_work_is_not_removed(folder: Path, tmp_path: Path) -> None:
+    async with Mageflow(store=tmp_path / "mageflow-demo.db") as mage:
+
+        @mage.task
+        async def theirs() -> None:
+            return
+
+        run = await (await mage.sign(theirs)).start()
+        async with mage.worker():
+            said = refusal_beside_what_it_said(await asyncio.to_thread(mageflow, "demo", str(folder), cwd=tmp_path))
+            assert f"process {os.getpid()} works on mageflow-demo.db: another demo is running in this folder" in said
+            await run.result(timeout=10)
+
+
+def refusal_beside_what_it_said(done: subprocess.CompletedProcess[str]) -> str:
+    assert done.returncode == 1, done.stdout
+    (line,) = done.stderr.splitlines()
+    return line
+
+
+def test_modules_of_the_users_folder_are_not_taken_for_ours(folder: Path, tmp_path: Path) -> None:
+    for name in ("ast", "json", "logging", "pydantic", "mageflow"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('this is not yours')", encoding="utf-8")
+    program = "import sys; sys.path.pop(0); sys.argv[0] = 'mageflow'; from mageflow.cli import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-c", program, "demo", str(folder)],
+        cwd=tmp_path,
+        env=environment(),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=50,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")

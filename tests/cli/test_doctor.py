@@ -7,13 +7,14 @@ import json
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from mageflow import Mageflow
-from tests.cli.conftest import Stock, Work
+from tests.cli.conftest import Kept, Stock, Work
 from tests.cli.processes import environment, mageflow
 
 
@@ -61,6 +62,40 @@ def test_a_store_that_cannot_work_is_broken_and_exit_code_1(store: str, words: s
     assert done.returncode == 1
     assert [line for line in done.stdout.splitlines() if line.startswith("broken") and words in line], done.stdout
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize("lock", ["BEGIN IMMEDIATE", "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE"])
+def test_a_locked_store_is_reported_within_three_seconds_with_who_holds_it(kept: Kept, lock: str) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", _HOLDS, kept.store, lock], stdout=subprocess.PIPE, encoding="utf-8", env=environment()
+    )
+    try:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "holding\n"
+        begun = time.perf_counter()
+        done = mageflow("doctor", "--store", kept.store)
+        assert time.perf_counter() - begun < 3, done.stdout
+    finally:
+        holder.kill()
+        holder.communicate()
+    assert (done.returncode, done.stderr) == (1, "")
+    lines = done.stdout.splitlines()
+    (place,) = [number for number, line in enumerate(lines) if line.startswith("broken")]
+    assert "locked: for 0.5 s nobody else could write to " in lines[place]
+    if sys.platform == "linux":
+        assert f"open in process {holder.pid} (" in lines[place]
+    assert lines[place + 1].strip().startswith("end the transaction that holds it")
+    assert mageflow("doctor", "--store", kept.store).returncode == 0
+
+
+_HOLDS = """
+import sqlite3, sys, time
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+for statement in sys.argv[2].split(";"):
+    connection.execute(statement)
+print("holding", flush=True)
+time.sleep(600)
+"""
 
 
 def test_settings_that_hurt(tmp_path: Path) -> None:

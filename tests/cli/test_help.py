@@ -20,6 +20,9 @@ def test_help_says_what_it_is_and_shows_the_commands_at_work() -> None:
         "mageflow demo",
         "mageflow ls --status failed",
         "mageflow show",
+        "mageflow dev",
+        "[tool.mageflow]",
+        "MAGEFLOW_APP",
         "--store",
         "Exit codes",
     ):
@@ -40,6 +43,7 @@ def test_version() -> None:
 COMMANDS = [
     "cancel",
     "demo",
+    "dev",
     "doctor",
     "explain",
     "interrupt",
@@ -50,6 +54,7 @@ COMMANDS = [
     "run",
     "show",
     "suspend",
+    "worker",
 ]
 
 
@@ -73,8 +78,23 @@ def test_each_command_has_help_with_examples(command: str) -> None:
         (["run"], "TASK"),
         (["run", "t", "--priority", "4"], "priority"),
         (["run", "t", "--delay", "soon"], "delay"),
+        (["worker", "a:b", "--processes", "0"], "processes"),
+        (["dev", "a:b", "--concurrency", "many"], "concurrency"),
     ],
-    ids=["command", "option", "status", "limit", "no id", "no folder", "no ids", "no task", "priority", "delay"],
+    ids=[
+        "command",
+        "option",
+        "status",
+        "limit",
+        "no id",
+        "no folder",
+        "no ids",
+        "no task",
+        "priority",
+        "delay",
+        "processes",
+        "concurrency",
+    ],
 )
 def test_wrong_usage_is_exit_code_2_and_says_what_is_wrong(arguments: list[str], words: str) -> None:
     done = mageflow(*arguments)

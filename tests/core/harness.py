@@ -14,10 +14,12 @@ from msgspec import Raw
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
 from mageflow.core.events import (
+    AddMembers,
     Advance,
     Announce,
     AppendCallbacks,
     Claim,
+    CloseMembers,
     EditKwargs,
     End,
     Event,
@@ -25,10 +27,12 @@ from mageflow.core.events import (
     HandedBack,
     Lapse,
     Peek,
+    PutMembers,
     PutSignature,
     Refuse,
     RemoveSignature,
     Reroute,
+    Resize,
     RetryRun,
     SetControl,
     SetSignatureControl,
@@ -95,8 +99,12 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, event.new)
         case PutSignature():
             return (event.record.key,)
-        case EditKwargs() | SetSignatureControl():
+        case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
+        case AddMembers():
+            return (event.key, *(member.signature for member in event.members))
+        case PutMembers():
+            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
         case Announce():

@@ -137,6 +137,7 @@ RUN = RunRecord(
     ),
     parent="run_0",
     place=4,
+    owner="sig_9",
     cause="run_2",
     source="run_5",
     answer="run_6",

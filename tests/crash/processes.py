@@ -67,7 +67,12 @@ class Workers:
         said = self._folder / f"said-{len(self._all)}"
         with said.open("wb") as file:
             process = subprocess.Popen(
-                command, env=self._environment | environment, stdout=file, stderr=file, cwd=self._folder
+                command,
+                env=self._environment | environment,
+                stdin=subprocess.PIPE,
+                stdout=file,
+                stderr=file,
+                cwd=self._folder,
             )
         self._all.append(process)
         self._said[process.pid] = said
@@ -98,6 +103,8 @@ class Workers:
     def end(self) -> None:
         """End what is left."""
         for process in self._all:
+            if process.stdin is not None:
+                process.stdin.close()
             if process.poll() is None:
                 process.send_signal(signal.SIGCONT)
                 process.kill()

@@ -150,3 +150,57 @@ async def test_an_idle_worker_takes_less_than_a_hundredth_of_a_core(workers: Wor
     share = (cpu_seconds(worker.pid) - before) / (time.monotonic() - begun)
     print(f"an idle worker takes {share:.2%} of a core")
     assert share < 0.01
+
+
+BESIDE = """\
+import asyncio, sys
+from mageflow import MageflowError
+from mageflow.serving import worker_processes
+
+async def main():
+    async with worker_processes(sys.argv[1], processes=2, concurrency=2, name="beside", grace=1.0):
+        print("inside", flush=True)
+        told = asyncio.Event()
+        asyncio.get_running_loop().add_reader(sys.stdin, told.set)
+        await told.wait()
+    print("left", flush=True)
+
+try:
+    asyncio.run(main())
+except MageflowError as error:
+    print(f"refused: {error}", flush=True)
+"""
+
+
+def beside(app: str) -> list[str]:
+    return [sys.executable, "-c", BESIDE, app]
+
+
+async def test_processes_beside_a_program_end_with_their_block(workers: Workers, mage: Mageflow) -> None:
+    program = workers.start(beside(APP))
+    await until(lambda: len(children(workers, workers.said(program))) == 2, workers.said)
+    handle = await (await mage.sign("step", seconds=0.01)).start({"n": 7})
+    assert await handle.result(timeout=PATIENCE) == 7
+    assert program.stdin is not None
+    program.stdin.close()
+    assert await workers.gone(program) == 0
+    assert workers.said(program).rstrip().endswith("left")
+    assert not any(is_alive(pid) for pid in children(workers, workers.said(program)))
+
+
+async def test_processes_beside_a_program_end_when_that_was_killed(workers: Workers) -> None:
+    program = workers.start(beside(APP))
+    await until(lambda: len(children(workers, workers.said(program))) == 2, workers.said)
+    program.kill()
+    program.wait()
+    await until(lambda: not any(is_alive(pid) for pid in children(workers, workers.said(program))), workers.said)
+
+
+async def test_processes_that_cannot_begin_end_the_block(workers: Workers, tmp_path: Path) -> None:
+    """The app is imported here, and not there."""
+    app = "import sys\nfrom mageflow import Mageflow\nmage = Mageflow()\nassert sys.argv[0] == '-c', 'not here'\n"
+    (tmp_path / "here_only.py").write_text(app)
+    program = workers.start(beside("here_only:mage"))
+    await until(lambda: "refused: the worker processes of here_only:mage cannot begin" in workers.said(), workers.said)
+    assert "not here" in workers.said(program)
+    assert await workers.gone(program) == 0

@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 
-from mageflow.core import attempt, lifecycle, runs
+from mageflow.core import attempt, flow, lifecycle, runs
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
-from mageflow.core.decision import Decision, Need, Records
+from mageflow.core.decision import Decision
 from mageflow.core.events import (
     Claim,
     End,
@@ -28,7 +28,9 @@ from mageflow.core.records import (
     RunRecord,
     replace,
 )
+from mageflow.core.replies import ClaimReply, EndReply
 from mageflow.core.status import WAITING, RunStatus
+from mageflow.core.work import Work
 from mageflow.runtime import advance
 from mageflow.runtime.holding import Holding
 from mageflow.runtime.recovery import Recovery
@@ -40,46 +42,41 @@ SEEDS = 60
 """How many seeds may pass before a mistake is found; most are found by the first few."""
 
 Patch = pytest.MonkeyPatch
-Rule = Callable[[Records, Any, float, float], Decision | Need]
 
 
-def with_run(records: Records, event: Any, **changes: object) -> Records:
-    run = records.get(event.run)
-    return {**records, event.run: replace(run, **changes)} if isinstance(run, RunRecord) else records
+def see_otherwise(work: Work, run: RunRecord, **changes: object) -> None:
+    """Let the rules read a run as it is not; it is written only where a rule writes it."""
+    work._records = {**work._records, run.key: replace(run, **changes)}  # pyright: ignore[reportPrivateUsage]
 
 
-def status_in(records: Records, event: Any) -> RunStatus | None:
-    run = records.get(event.run)
-    return run.status if isinstance(run, RunRecord) else None
+def without_rows(rule: Callable[..., Any], unwanted: Callable[[RunRecord], bool]) -> Callable[..., Any]:
+    """Give `rule` with the outbox rows of some runs forgotten."""
 
-
-def without_rows(decide: Callable[..., Any], unwanted: Callable[[RunRecord], bool]) -> Callable[..., Any]:
-    """Give `decide` with the outbox rows of some of its runs forgotten."""
-
-    def forgetful(*args: Any, **options: Any) -> Any:
-        decision = decide(*args, **options)
-        if isinstance(decision, Need):
-            return decision
-        forgotten = {run.key for run in decision.writes if isinstance(run, RunRecord) and unwanted(run)}
-        return replace(decision, rows=tuple(row for row in decision.rows if row.key not in forgotten))
+    def forgetful(work: Work, *args: Any, **options: Any) -> Any:
+        reply = rule(work, *args, **options)
+        rows = work._rows  # pyright: ignore[reportPrivateUsage]
+        for key in [key for key in rows if (run := work.run(rows[key].run)) and key == run.key and unwanted(run)]:
+            del rows[key]
+        return reply
 
     return forgetful
 
 
 def an_end_does_not_look_at_its_attempt(patch: Patch) -> None:
-    def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
-        run = records.get(event.run)
-        assert isinstance(run, RunRecord)
-        return attempt.end(records, replace(event, worker=run.worker, attempt=run.attempt), now, jitter)
+    def end(work: Work, event: End) -> EndReply:
+        run = work.run(event.run)
+        assert run is not None
+        return attempt.end(work, replace(event, worker=run.worker, attempt=run.attempt))
 
     patch.setitem(_RULES, End, end)
 
 
 def the_end_of_a_woken_sleeper_is_accepted(patch: Patch) -> None:
-    def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
-        if status_in(records, event) in WAITING:
-            records = with_run(records, event, status=RunStatus.RUNNING, worker=event.worker, attempt=event.attempt)
-        return attempt.end(records, event, now, jitter)
+    def end(work: Work, event: End) -> EndReply:
+        run = work.run(event.run)
+        if run is not None and run.status in WAITING:
+            see_otherwise(work, run, status=RunStatus.RUNNING, worker=event.worker, attempt=event.attempt)
+        return attempt.end(work, event)
 
     patch.setitem(_RULES, End, end)
 
@@ -89,8 +86,8 @@ def a_retry_forgets_its_row(patch: Patch) -> None:
 
 
 def error_callbacks_have_no_rows(patch: Patch) -> None:
-    make = without_rows(runs.make_callbacks, lambda run: run.origin is Origin.FAILURE)
-    patch.setattr(runs, "make_callbacks", make)
+    real = flow._make_callbacks  # pyright: ignore[reportPrivateUsage]
+    patch.setattr(flow, "_make_callbacks", without_rows(real, lambda run: run.origin is Origin.FAILURE))
 
 
 def callbacks_have_ids_of_chance(patch: Patch) -> None:
@@ -99,14 +96,14 @@ def callbacks_have_ids_of_chance(patch: Patch) -> None:
     def callback_id(cause: str, slot: str, place: int) -> str:
         return f"run_chance{next(numbers)}"
 
-    patch.setattr(runs, "callback_id", callback_id)
+    patch.setattr(flow, "callback_id", callback_id)
 
 
 def a_run_is_taken_back_from_whoever_has_it(patch: Patch) -> None:
-    def take_back(records: Records, event: TakeBack, now: float, jitter: float) -> Decision | Need:
-        run = records.get(event.run)
-        worker = run.worker if isinstance(run, RunRecord) else None
-        return attempt.take_back(records, replace(event, worker=worker or event.worker), now, jitter)
+    def take_back(work: Work, event: TakeBack) -> EndReply:
+        run = work.run(event.run)
+        worker = run.worker if run is not None else None
+        return attempt.take_back(work, replace(event, worker=worker or event.worker))
 
     patch.setitem(_RULES, TakeBack, take_back)
 
@@ -117,7 +114,7 @@ def a_cancel_fires_success_callbacks(patch: Patch) -> None:
         return real(replace(run, status=RunStatus.SUCCEEDED) if cancelled else run)
 
     real = runs.callbacks_of
-    patch.setattr(runs, "callbacks_of", callbacks_of)
+    patch.setattr(flow, "callbacks_of", callbacks_of)
     patch.setattr(lifecycle, "callbacks_of", callbacks_of)
 
 
@@ -126,10 +123,11 @@ def a_resume_forgets_the_row(patch: Patch) -> None:
 
 
 def an_early_delivery_is_accepted(patch: Patch) -> None:
-    def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
-        run = records.get(event.run)
-        due_at = run.due_at if isinstance(run, RunRecord) else now
-        return attempt.claim(records, event, max(now, due_at), jitter)
+    def claim(work: Work, event: Claim) -> ClaimReply:
+        run = work.run(event.run)
+        if run is not None:
+            work.now = max(work.now, run.due_at)
+        return attempt.claim(work, event)
 
     patch.setitem(_RULES, Claim, claim)
 
@@ -149,15 +147,18 @@ def a_commit_is_repeated_under_a_new_token(patch: Patch) -> None:
 
 
 def the_message_is_not_kept(patch: Patch) -> None:
-    def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
-        return attempt.end(records, replace(event, message=None), now, jitter)
+    def end(work: Work, event: End) -> EndReply:
+        return attempt.end(work, replace(event, message=None))
 
     patch.setitem(_RULES, End, end)
 
 
 def the_message_is_assembled_at_each_attempt(patch: Patch) -> None:
-    def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
-        return attempt.claim(with_run(records, event, message=None), event, now, jitter)
+    def claim(work: Work, event: Claim) -> ClaimReply:
+        run = work.run(event.run)
+        if run is not None:
+            see_otherwise(work, run, message=None)
+        return attempt.claim(work, event)
 
     patch.setitem(_RULES, Claim, claim)
 
@@ -195,27 +196,28 @@ def a_sweep_stops_after_its_first_page(patch: Patch) -> None:
 
 
 def a_claim_does_not_look_at_the_lineage(patch: Patch) -> None:
-    def own(records: Records, own: Control, lineage: Any) -> Control:
-        return own
+    def own(work: Work, run: RunRecord) -> Control:
+        return run.control
 
     patch.setattr(attempt, "control_of", own)
 
 
 def an_ended_run_is_claimed_again(patch: Patch) -> None:
-    def claim(records: Records, event: Claim, now: float, jitter: float) -> Decision | Need:
-        status = status_in(records, event)
-        if status is not None and status.is_terminal:
-            records = with_run(records, event, status=RunStatus.QUEUED)
-        return attempt.claim(records, event, now, jitter)
+    def claim(work: Work, event: Claim) -> ClaimReply:
+        run = work.run(event.run)
+        if run is not None and run.status.is_terminal:
+            see_otherwise(work, run, status=RunStatus.QUEUED)
+        return attempt.claim(work, event)
 
     patch.setitem(_RULES, Claim, claim)
 
 
 def retries_are_counted_by_attempts(patch: Patch) -> None:
-    def end(records: Records, event: End, now: float, jitter: float) -> Decision | Need:
-        if isinstance(event.outcome, Failed):
-            records = with_run(records, event, failures=event.attempt - 1)
-        return attempt.end(records, event, now, jitter)
+    def end(work: Work, event: End) -> EndReply:
+        run = work.run(event.run)
+        if isinstance(event.outcome, Failed) and run is not None:
+            see_otherwise(work, run, failures=event.attempt - 1)
+        return attempt.end(work, event)
 
     patch.setitem(_RULES, End, end)
 

@@ -16,8 +16,8 @@ from pathlib import Path
 import pytest
 
 from mageflow.core import lifecycle
-from mageflow.core.decision import Decision
 from mageflow.core.records import RunRecord
+from mageflow.core.work import Work
 from mageflow.testing.simulate import SimulationFailed, simulate
 from mageflow.testing.simulate.loop import Standstill, VirtualLoop
 
@@ -96,8 +96,8 @@ def test_other_seeds_give_other_histories() -> None:
 
 
 def test_a_failing_seed_tells_how_to_repeat_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def do_nothing(run: RunRecord, *args: object) -> Decision:
-        return Decision(writes=(run,), reply=run)
+    def do_nothing(work: Work, run: RunRecord, *args: object) -> RunRecord:
+        return run
 
     monkeypatch.setattr(lifecycle, "wait", do_nothing)
     failure = first_failure(range(20))

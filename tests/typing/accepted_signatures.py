@@ -7,7 +7,7 @@ from typing import Any, assert_type
 from pydantic import BaseModel
 
 import mageflow
-from mageflow import Mageflow, Outcome, RunHandle, RunOptions, RunStatus, TaskSignature
+from mageflow import Mageflow, Outcome, RunHandle, RunOptions, RunStatus, Signature, TaskSignature
 
 mage = Mageflow()
 
@@ -39,7 +39,7 @@ async def signing() -> None:
     assert_type(await mage.sign(validated), TaskSignature[Order, list[int]])
     assert_type(await mage.sign("by-name"), TaskSignature[Any, Any])
     assert_type(await mageflow.asign("by-name"), TaskSignature[Any, Any])
-    assert_type(await mage.load_signature(signature.key), TaskSignature[Any, Any] | None)
+    assert_type(await mage.load_signature(signature.key), Signature[Any, Any] | None)
     await mage.sign(count, error_callbacks=(signature, signature.key), run_options=RunOptions(delay=5))
 
 

@@ -17,7 +17,7 @@ from mageflow.cli.purging import purge
 from mageflow.cli.showing import show
 from mageflow.cli.starting import run_task
 from mageflow.cli.steering import cancel, interrupt, resume, retry, suspend
-from mageflow.cli.worker import worker
+from mageflow.cli.worker import dev, worker
 from mageflow.errors import MageflowError
 
 __all__ = ["app", "run"]
@@ -27,24 +27,26 @@ _HELP = """\
 Signatures and callbacks for background tasks: what shall follow when a task succeeds, fails or ends, kept in one
 SQLite file, with nothing to start.
 
-See it work on real files, with a run for each and a callback for each run:
+See it work on real files, with a run for each and a callback for each run. Kill it half way: started again, it does
+the rest.
 
 \b
     mageflow demo                       the standard library of this Python
     mageflow demo ~/code/my-project     your own files
 
-Execute what your programs start, in processes of their own:
+Write tasks with a worker beside you, and execute what your programs start in processes of their own:
 
 \b
+    mageflow dev shop.tasks:mage        starts anew when a file changes, logs all
     mageflow worker shop.tasks:mage --processes 4
 
-Look at what your program has run, and start a task from here:
+Start a task from here, and look at what has run:
 
 \b
+    mageflow run send_email '{"to": "ada@example.com"}' --wait
     mageflow ls --status failed         the newest runs, those that failed
     mageflow show run_01k80r            one run: its message, its result or why it
                                         failed, and the runs that it caused
-    mageflow run send_email '{"to": "ada@example.com"}' --wait
 
 Find out why something does not go on, and move it:
 
@@ -54,6 +56,13 @@ Find out why something does not go on, and move it:
     mageflow suspend run_01k80r         hold it; also interrupt, resume, cancel
     mageflow retry run_01k80r           start it anew, with its message
     mageflow doctor                     what is broken or will hurt, and what helps
+
+The app, shop.tasks:mage, is where your client is: the name mage in the module shop.tasks. Given none, a command takes
+the one in MAGEFLOW_APP, else that of the nearest pyproject.toml:
+
+\b
+    [tool.mageflow]
+    app = "shop.tasks:mage"
 
 Where an ID is wanted, its beginning will do. The store is the file that --store names, else the one in
 MAGEFLOW_STORE, else mageflow.db in the current folder. With --json a command prints JSON for programs.
@@ -92,6 +101,7 @@ app.command(short_help="Run a real job: parse Python files.")(demo)
 app.command(short_help="List the newest runs.")(ls)
 app.command(short_help="Show one run, whole.")(show)
 app.command(short_help="Execute an app's runs.")(worker)
+app.command(short_help="A worker while you write the app.")(dev)
 app.command(short_help="Say why a run is where it is.")(explain)
 app.command("run", short_help="Start a task by its name.")(run_task)
 app.command(short_help="Cancel runs and what they lead to.")(cancel)

@@ -10,7 +10,15 @@ from rich.console import Console
 from rich.text import Text
 
 from mageflow import Overview, WorkerInfo
-from mageflow.cli.examining import Finding, Level, examine_environment, examine_file, examine_runs, examine_workers
+from mageflow.cli.examining import (
+    Finding,
+    Level,
+    examine_environment,
+    examine_file,
+    examine_lock,
+    examine_runs,
+    examine_workers,
+)
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, file_of
 from mageflow.cli.output import FAILED, clean, console, print_json
 from mageflow.client import Mageflow
@@ -29,7 +37,8 @@ def doctor(
 ) -> None:
     """Look at the installation, the store and its workers; say what is broken or will hurt, and what helps.
 
-    Workers are watched for a sign of life, up to 2.5 seconds. The exit code is 1 if something is broken.
+    Workers are watched for a sign of life, up to 2.5 seconds; that the store is locked is said after half a second.
+    The exit code is 1 if something is broken.
 
     \b
     mageflow doctor --store flows.db
@@ -60,7 +69,10 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
         mage = Mageflow.looking_at(store or DEFAULT_STORE)
         file = file_of(store or DEFAULT_STORE)
         findings += examine_file(file)
-        if file.exists() if file is not None else not store.startswith("memory:"):
+        locked = examine_lock(file)
+        if locked is not None:
+            findings.append(locked)
+        elif file.exists() if file is not None else not store.startswith("memory:"):
             async with mage:
                 overview = await mage.overview()
                 workers = await mage.workers(watch=_WATCH)

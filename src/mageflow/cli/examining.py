@@ -17,9 +17,19 @@ from pydantic import BaseModel
 
 import mageflow
 from mageflow import Overview, RunStatus, WorkerInfo
+from mageflow.cli.probing import holders_of, is_locked
+from mageflow.project import known_app
 from mageflow.wording import listed, plural
 
-__all__ = ["Finding", "Level", "examine_environment", "examine_file", "examine_runs", "examine_workers"]
+__all__ = [
+    "Finding",
+    "Level",
+    "examine_environment",
+    "examine_file",
+    "examine_lock",
+    "examine_runs",
+    "examine_workers",
+]
 
 
 class Level(StrEnum):
@@ -47,6 +57,8 @@ _LITTLE_ROOM = 200 * _MEGABYTE
 _NO_ROOM = 10 * _MEGABYTE
 _LARGE_LOG = 256 * _MEGABYTE
 _SLOW = 0.5
+_LOCKED_FOR = 0.5
+"""Seconds; a commit of ours takes a few milliseconds."""
 _OLDEST_SQLITE = (3, 35, 0)
 _EXTRAS: Mapping[str, tuple[str, ...]] = {
     "cli": ("typer", "rich"),
@@ -179,6 +191,21 @@ def examine_file(file: Path | None) -> list[Finding]:
     return [*findings, *_file_system(folder)]
 
 
+def examine_lock(file: Path | None) -> Finding | None:
+    """Find out whether somebody keeps the store from being written: all else would wait for that."""
+    if file is None or not file.is_file() or not is_locked(file, patience=_LOCKED_FOR):
+        return None
+    holders = holders_of(file)
+    who = f"; open in process {listed(holders)}" if holders else ""
+    return Finding(
+        level=Level.BROKEN,
+        about="store",
+        found=f"locked: for {_LOCKED_FOR:g} s nobody else could write to {file}{who}",
+        remedy="end the transaction that holds it, or the program: a database browser, a backup, a debugger's stop, a "
+        "worker that hangs" + ("" if holders else f" (fuser {file} names those that have it open)"),
+    )
+
+
 def _room(folder: Path) -> Finding:
     free = shutil.disk_usage(folder).free
     level = Level.BROKEN if free < _NO_ROOM else Level.WARNING if free < _LITTLE_ROOM else Level.FINE
@@ -277,7 +304,7 @@ def examine_runs(overview: Overview, workers: list[WorkerInfo]) -> list[Finding]
                 level=Level.WARNING,
                 about="workers",
                 found=f"none is running, and {plural(waiting, 'run')} {are} due",
-                remedy="start your program, or a worker: mageflow worker pkg.mod:mage",
+                remedy=f"start your program, or a worker: mageflow worker {known_app() or 'pkg.mod:mage'}",
             )
         )
     elif not live:

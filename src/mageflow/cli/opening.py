@@ -1,4 +1,4 @@
-"""Opening a store to look into it."""
+"""Finding the app that is meant, and opening a store to look into it."""
 
 from __future__ import annotations
 
@@ -14,21 +14,57 @@ import typer
 
 from mageflow.cli.output import CommandError, invocation
 from mageflow.client import Mageflow
+from mageflow.project import VARIABLE, App, find_app, nothing_named
 
-__all__ = ["DEFAULT_STORE", "StoreOption", "command", "file_of", "opened", "shown"]
+__all__ = [
+    "DEFAULT_STORE",
+    "STORE_OPTION",
+    "AppArgument",
+    "AppOption",
+    "StoreOption",
+    "app_of",
+    "command",
+    "file_of",
+    "opened",
+    "shown",
+]
 
 DEFAULT_STORE = "mageflow.db"
 
-StoreOption = Annotated[
-    str,
-    typer.Option(
-        "--store",
-        metavar="URL|PATH",
-        envvar="MAGEFLOW_STORE",
-        help="Where the runs are kept: a file, or a URL such as sqlite:///flows.db or redis://host/0.",
-    ),
-]
+STORE_OPTION = typer.Option(
+    "--store",
+    metavar="URL|PATH",
+    envvar="MAGEFLOW_STORE",
+    help="Where the runs are kept: a file, or a URL such as sqlite:///flows.db or redis://host/0.",
+)
+
+StoreOption = Annotated[str, STORE_OPTION]
 """`--store` of every command that reads one; the default is DEFAULT_STORE."""
+
+
+_APP_HELP = (
+    f"Where the client is, from the current folder: package.module:name. Else what {VARIABLE} names, else app in the "
+    "[tool.mageflow] of the nearest pyproject.toml."
+)
+
+AppArgument = Annotated[str | None, typer.Argument(metavar="APP", help=_APP_HELP, show_default=False)]
+"""The app of a command that cannot do without one."""
+
+AppOption = Annotated[str | None, typer.Option("--app", metavar="APP", help=_APP_HELP, show_default=False)]
+"""The app of a command that is better with one."""
+
+
+def app_of(given: str | None) -> App:
+    """Give the app that is meant.
+
+    Raises:
+        BadParameter: nothing names one.
+        ConfigurationError: a pyproject.toml names it wrongly.
+    """
+    app = find_app(given)
+    if app is None:
+        raise typer.BadParameter(nothing_named(), param_hint="APP")
+    return app
 
 
 @asynccontextmanager

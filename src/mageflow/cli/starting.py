@@ -6,15 +6,21 @@ import asyncio
 import json
 import sys
 import warnings
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
 from typing import Annotated, Any, NoReturn, cast
 
 import typer
 
-from mageflow import Outcome, RunHandle, RunInfo, RunOptions
+from mageflow import InvalidMessageError, Outcome, RunHandle, RunInfo, RunOptions
 from mageflow.cli.explaining import next_step
-from mageflow.cli.opening import DEFAULT_STORE, StoreOption, command, opened
-from mageflow.cli.output import CommandError, compact, note, print_json
+from mageflow.cli.opening import DEFAULT_STORE, STORE_OPTION, AppOption, command, opened
+from mageflow.cli.output import CommandError, clean, compact, note, print_json
 from mageflow.client import Mageflow
+from mageflow.errors import near
+from mageflow.importing import load_app
+from mageflow.project import find_app
+from mageflow.wording import listed
 
 __all__ = ["run_task"]
 
@@ -52,41 +58,53 @@ def run_task(  # noqa: PLR0913, PLR0917 - typer wants a parameter for each optio
             show_default=False,
         ),
     ] = None,
-    store: StoreOption = DEFAULT_STORE,
+    app: AppOption = None,
+    store: Annotated[str | None, STORE_OPTION] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the whole run as JSON, for programs.")] = False,
 ) -> None:
     """Start a task by its name and print the id of the run; a worker on the same store executes it.
+
+    Where an app is named, the message is validated and the task's name looked up before anything is started, and the
+    store is the app's, unless --store or MAGEFLOW_STORE names one.
 
     With --wait or --timeout the result is printed as JSON once it is there; a run that failed or was cancelled is exit
     code 1. Ctrl-C leaves the run alone.
 
     \b
     mageflow run process_order '{"order_id": 7}'
-    mageflow run process_order '{"order_id": 7}' --wait | jq .
+    mageflow run process_order '{"order_id": 7}' --app shop.tasks:mage --wait | jq .
     """
     options = RunOptions(delay=delay, priority=priority, retries=retries, idempotency_key=idempotency_key)
-    waits = wait or timeout is not None
-    asyncio.run(_run(store, task, _parsed(message), options, waits=waits, timeout=timeout, as_json=as_json))
+    parsed = _parsed(message)
+    named = find_app(app)
+    loaded = load_app(named) if named is not None else None
+    wanted = _Wanted(task, parsed, options, waits=wait or timeout is not None, timeout=timeout, as_json=as_json)
+    asyncio.run(_run(loaded, store, wanted))
 
 
-async def _run(
-    store: str,
-    task: str,
-    message: dict[str, Any],
-    options: RunOptions,
-    *,
-    waits: bool,
-    timeout: float | None,
-    as_json: bool,
-) -> None:
-    async with opened(store) as mage:
-        handle = await _start(mage, task, message, options)
-        if not waits:
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """What is to be started, and what is to be said of it."""
+
+    task: str
+    message: dict[str, Any]
+    options: RunOptions
+    waits: bool
+    timeout: float | None
+    as_json: bool
+
+
+async def _run(app: Mageflow | None, store: str | None, wanted: _Wanted) -> None:
+    async with _on(app, store) as mage:
+        if app is not None:
+            await _check(app, mage, wanted)
+        handle = await _start(mage, wanted)
+        if not wanted.waits:
             info = await handle.info()
-            print_json(info.model_dump(mode="json")) if as_json else print(handle.id)
+            print_json(info.model_dump(mode="json")) if wanted.as_json else print(handle.id)
             return
-        outcome = await _wait(mage, handle, timeout)
-        if as_json:
+        outcome = await _wait(mage, handle, wanted.timeout)
+        if wanted.as_json:
             print_json((await handle.info()).model_dump(mode="json"))
         elif outcome.status == "succeeded":
             print(compact((await handle.info()).result))
@@ -94,11 +112,40 @@ async def _run(
             _refuse(await handle.info())
 
 
-async def _start(mage: Mageflow, task: str, message: dict[str, Any], options: RunOptions) -> RunHandle[Any]:
+def _on(app: Mageflow | None, store: str | None) -> AbstractAsyncContextManager[Mageflow]:
+    """Give the client to start on: the app's own, unless a store is named."""
+    if app is None or store:
+        return opened(store or DEFAULT_STORE)
+    if app.store.location == "memory":
+        raise CommandError(
+            "the app keeps its runs in memory, which no other process reaches; give its client a file, such as "
+            "Mageflow(store='flows.db')"
+        )
+    return app
+
+
+async def _check(app: Mageflow, mage: Mageflow, wanted: _Wanted) -> None:
+    """Refuse what could only fail.
+
+    Raises:
+        BadParameter: no task has this name, or the message does not fit it.
+    """
+    known = {*app.task_names, *await mage.known_tasks()}
+    if app.task_names and wanted.task not in known:
+        raise typer.BadParameter(
+            f"no task is called {wanted.task!r}{near(wanted.task, known) or f'; there are {listed(sorted(known))}'}",
+            param_hint="TASK",
+        )
+    try:
+        app.check_message(wanted.task, wanted.message)
+    except InvalidMessageError as error:
+        raise typer.BadParameter(clean(str(error)), param_hint="JSON") from None
+
+
+async def _start(mage: Mageflow, wanted: _Wanted) -> RunHandle[Any]:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
-        signature = await mage.sign(task)
-        handle = await signature.start(message, options=options)
+        handle = await mage.start_once(wanted.task, wanted.message, options=wanted.options)
     for warning in caught:
         note(str(warning.message))
     return handle

@@ -18,6 +18,7 @@ from mageflow.core.events import (
     TakeBack,
 )
 from mageflow.core.flow import finish
+from mageflow.core.members import members_keys
 from mageflow.core.offers import innermost_swarm, offer_of
 from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
 from mageflow.core.records import (
@@ -58,7 +59,8 @@ def claim(work: Work, event: Claim) -> ClaimReply:
             work.settle(run.key)
         return ClaimReply(verdict=verdict, run=run)
     first = run.message is None
-    work.need((*run.lineage, *((run.signature,) if first else ())))
+    owner = (run.owner,) if run.owner is not None else ()
+    work.need((*run.lineage, *((run.signature, *owner) if first else ())))
     if not repeated:
         control = Control.CANCEL if is_told_off(work, run) else control_of(work, run)
         if control is not Control.NONE:
@@ -83,7 +85,17 @@ def claim(work: Work, event: Claim) -> ClaimReply:
         )
         settle_rows(work, waited)
         work.put(run)
-    return ClaimReply(verdict=Verdict.CLAIMED, run=run, offer=offer, swarm=innermost_swarm(work, run))
+    return ClaimReply(
+        verdict=Verdict.CLAIMED, run=run, offer=offer, ahead=_ahead(work, run), swarm=innermost_swarm(work, run)
+    )
+
+
+def _ahead(work: Work, run: RunRecord) -> tuple[str, ...]:
+    """Give what the end of a member will load to make the next one, whose signature is often the same."""
+    parent = work.run(run.parent) if run.parent is not None and run.place is not None else None
+    if parent is None or parent.tally is None or parent.tally.made >= parent.tally.total:
+        return ()
+    return (*members_keys(parent.signature, parent.tally.made, parent.tally.made + 1), run.signature)
 
 
 def peek(work: Work, event: Peek) -> ClaimReply:

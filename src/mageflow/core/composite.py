@@ -145,14 +145,28 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
     lineage = (*parent.lineage, parent.key)
     if earlier is not None and (signature is not None or earlier.message is not None):
         made = again(earlier, key, work.now, lineage=lineage, held=False)
-        return replace(made, root=parent.root or parent.key, cause=parent.key, parent=parent.key, place=place)
+        return replace(
+            made,
+            root=parent.root or parent.key,
+            cause=parent.key,
+            parent=parent.key,
+            place=place,
+            owner=parent.signature,
+        )
     if signature is None:
         made = run_of_removed(work, parent, key, member.signature, origin)
-        return replace(made, parent=parent.key, place=place)
+        return replace(made, parent=parent.key, place=place, owner=parent.signature)
     options = options_of(work, signature, parent)
     made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
     work.touch(signature, made.due_at)
-    return replace(made, parent=parent.key, place=place, sent=member.sent, source=parent.answer if follows else None)
+    return replace(
+        made,
+        parent=parent.key,
+        place=place,
+        owner=parent.signature,
+        sent=member.sent,
+        source=parent.answer if follows else None,
+    )
 
 
 def _tell_off(work: Work, run: RunRecord) -> RunRecord:

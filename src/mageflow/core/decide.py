@@ -18,6 +18,7 @@ from mageflow.core.events import (
     AppendCallbacks,
     Claim,
     CloseMembers,
+    Defaults,
     EditKwargs,
     End,
     Event,
@@ -85,7 +86,8 @@ def decide(records: Records, event: Event, now: float, jitter: float) -> Decisio
     Returns:
         The writes and the outbox rows to commit together, or the keys of records that are needed too.
     """
-    work = Work(records, now, jitter, event.defaults if hasattr(event, "defaults") else {})
+    defaults: Defaults = getattr(event, "defaults", {})  # not every event can make runs
+    work = Work(records, now, jitter, defaults)
     try:
         if isinstance(event, Together):
             reply: Any = tuple(_apply(work, each) for each in event.events)

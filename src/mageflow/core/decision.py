@@ -2,20 +2,43 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from msgspec import Struct
 
 from mageflow.core.records import OutboxRow, Record
 
-__all__ = ["MAX_RECORDS", "Decide", "Decision", "Need", "Records"]
+__all__ = ["MAX_RECORDS", "Decide", "Decision", "Loading", "Need", "Records"]
 
 MAX_RECORDS = 500
 """The most records that one commit writes; what is more is a continuation."""
 
 Records = Mapping[str, Record | None]
 """The loaded records by key; None where the store has none."""
+
+
+class Loading(dict[str, Record | None]):
+    """Loaded records, where the store can load more of them while a decision is made: inside its own transaction.
+
+    It spares the rounds of `Need`. To the rules it is a mapping like any other: what they decide stays the same.
+
+    Args:
+        load: gives the records of these keys, None for those that the store does not have.
+        keys: what to begin with.
+    """
+
+    def __init__(self, load: Callable[[Collection[str]], Mapping[str, Record | None]], keys: Collection[str]) -> None:
+        super().__init__(load(keys))
+        self._load = load
+
+    def more(self, keys: Collection[str]) -> None:
+        """Load these records too."""
+        self.update(self._load(keys))
+
+    def __missing__(self, key: str) -> Record | None:
+        self.more((key,))
+        return self[key]
 
 
 class Need(Struct, frozen=True):

@@ -24,11 +24,18 @@ Layers = tuple[Mapping[str, Any] | Raw, ...]
 _FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
 
 
-def offer_of(work: Work, run: RunRecord) -> Offer | Failure:
-    """Give what the message of `run` is assembled from, or why it cannot be."""
+def offer_of(work: Work, run: RunRecord, *, anyhow: bool = False) -> Offer | Failure:
+    """Give what the message of `run` is assembled from, or why it cannot be.
+
+    Args:
+        work: the decision.
+        run: whose message it is.
+        anyhow: do without what was bound to signatures that are gone: who hears of a run's failure hears what it was
+            sent, also where it failed because of them.
+    """
     work.need([key for key in (run.signature, run.parent, run.source or _cause_of(run)) if key is not None])
     signature = work.signature(run.signature)
-    if signature is None:
+    if signature is None and not anyhow:
         return removed(run.signature)
     parent = work.run(run.parent) if run.parent is not None else None
     own = (run.sent,) if run.parent is not None and run.sent is not None else ()
@@ -36,13 +43,13 @@ def offer_of(work: Work, run: RunRecord) -> Offer | Failure:
     if parent is not None:
         above = work.signature(parent.signature)
         around = (above.kwargs,) if above is not None and above.kwargs else ()
-    bound: Layers = (signature.kwargs,) if signature.kwargs else ()
+    bound: Layers = (signature.kwargs,) if signature is not None and signature.kwargs else ()
     layers: Layers = (*bound, *own, *around)
     if run.origin is not Origin.PARENT:
         return _begun(work, run, layers)
     if parent is None:
         return _gone(run.parent)
-    outer = offer_of(work, parent)
+    outer = offer_of(work, parent, anyhow=anyhow)
     if isinstance(outer, Failure):
         return outer
     return Offer(
@@ -69,7 +76,7 @@ def _begun(work: Work, run: RunRecord, layers: Layers) -> Offer | Failure:
     answer = _answer(work, cause)
     received: Offer | None = None
     if run.origin is Origin.FAILURE and answer.message is None:
-        own = offer_of(work, answer)
+        own = offer_of(work, answer, anyhow=True)
         received = own if isinstance(own, Offer) else None
     return Offer(origin=run.origin, cause=cause, answer=answer, received=received, layers=layers)
 

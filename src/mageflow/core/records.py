@@ -182,6 +182,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     """The run of the chain or swarm that it is a member of."""
     place: int | None = None
     """Which member it is, counted from 0."""
+    owner: str | None = None
+    """The signature of the chain or swarm that it is a member of."""
     cause: str | None = None
     """The run that it follows from; of a member, its parent."""
     source: str | None = None

@@ -65,6 +65,8 @@ class ClaimReply(Struct, frozen=True, kw_only=True):
     run: RunRecord | None = None
     offer: Offer | None = None
     """Where the run's message is still to be assembled."""
+    ahead: tuple[str, ...] = ()
+    """Records that the end of this attempt will probably load beside those that the run names."""
     swarm: str | None = None
     """The signature of the innermost swarm that the run is in."""
 

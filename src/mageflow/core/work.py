@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from mageflow.core.decision import MAX_RECORDS, Decision, Records
+from mageflow.core.decision import MAX_RECORDS, Decision, Loading, Records
 from mageflow.core.options import Options
 from mageflow.core.records import (
     MembersRecord,
@@ -77,9 +77,13 @@ class Work:
         Raises:
             Missing: some are not.
         """
-        absent = [key for key in keys if key not in self._records and key not in self._written]
-        if absent:
+        records = self._records
+        absent = [key for key in keys if key not in records and key not in self._written]
+        if not absent:
+            return
+        if not isinstance(records, Loading):
             raise Missing(absent)
+        records.more(absent)
 
     def get(self, key: str) -> Record | None:
         """Give a record as it will be; None where there is none.

@@ -129,7 +129,7 @@ class Executor:
             ended()
         if attempt.reason is StopReason.LOST:
             return None
-        return await self._commit(run, worker, outcome, message)
+        return await self._commit(run, worker, outcome, message, claimed.ahead)
 
     def message_of(self, run: RunRecord) -> Raw | None:
         """Give the message that the body of an attempt received, while it executes here."""
@@ -170,7 +170,9 @@ class Executor:
             for key in attempt.reach:
                 attempt.ring(records.get(key))
 
-    async def _commit(self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None) -> RunRecord | None:
+    async def _commit(
+        self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None, ahead: tuple[str, ...]
+    ) -> RunRecord | None:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
         event = End(
             run=run.key,
@@ -181,7 +183,7 @@ class Executor:
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
-        keys = (run.key, *run.lineage, *_callbacks(run, outcome))
+        keys = (run.key, *run.lineage, *_callbacks(run, outcome), *ahead)
         pause = _FIRST_PAUSE
         while True:
             try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
@@ -31,7 +30,6 @@ from mageflow.core.records import (
     RunRecord,
     SignatureRecord,
     TaskRecord,
-    replace,
     task_key,
 )
 from mageflow.core.replies import (
@@ -39,22 +37,19 @@ from mageflow.core.replies import (
     SignatureReply,
     StartReply,
 )
-from mageflow.errors import ClosedError, MageflowError, RunNotFoundError
+from mageflow.errors import ClosedError, RunNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
-from mageflow.runtime.bodies import inspect_body
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.listing import runs_of
 from mageflow.runtime.membership import Membership
 from mageflow.runtime.refusals import found_in, signature_gone
-from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
-
-logger = logging.getLogger("mageflow.runtime")
 
 _PAGE = 200
 
@@ -101,34 +96,6 @@ class Kernel:
         """Let go of the store."""
         self._closed = True
         await self.store.aclose()
-
-    def register(self, task: RegisteredTask, handle: Any) -> Any:
-        """Keep a task, and give what the user gets of it: `handle`, or what the engine makes of it."""
-        task = replace(task, options=merge_options(task.options, self.engine.read_options(task.native)))
-        self.registry.register(task)
-        given = self.engine.register(task, handle)
-        if given is not handle:
-            self.registry.register(replace(task, handle=given))
-        return given
-
-    def discover(self) -> None:
-        """Take in the tasks that users registered with the engine itself."""
-        for found in self.engine.discover():
-            try:
-                body = inspect_body(found.fn, found.name, several=True)
-            except MageflowError as error:
-                logger.info("%s is left to the engine alone: %s", found.name, error)
-                continue
-            self.registry.register(
-                RegisteredTask(
-                    name=found.name,
-                    fn=found.fn,
-                    body=body,
-                    options=found.options,
-                    retry_on=found.retry_on,
-                    handle=found.handle,
-                )
-            )
 
     async def announce(self) -> None:
         """Let the store remember the names of this process's tasks, so that other processes may sign them."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
+from mageflow.runtime.quotes import without_quotes
 from mageflow.wording import printable
 
 __all__ = ["Logbook"]
@@ -54,9 +55,7 @@ class Logbook:
     def _said(self, run: RunRecord, after: RunRecord) -> str:
         if _failed_now(run, after) and after.failure is not None:
             failure = after.failure
-            # The first line alone: what follows it, as in Pydantic's errors, often quotes the message.
-            first = printable(failure.message.partition("\n")[0][:_LONGEST_LINE])
-            why = f"{failure.type}: {failure.message if self._messages else first}"
+            why = f"{failure.type}: {failure.message if self._messages else _told(after)}"
             if after.status is RunStatus.FAILED:
                 return f"failed: {why}"
             pause = f"in {after.due_at - (after.waits_since or after.due_at):.1f} s"
@@ -73,6 +72,16 @@ _SAID = {
     RunStatus.INTERRUPTED: "was interrupted",
     RunStatus.SUSPENDED: "is held",
 }
+
+
+def _told(run: RunRecord) -> str:
+    """Give what may be told of a failure's text: its first line, without what that quotes of the message.
+
+    What follows the first line, as in Pydantic's errors, often quotes more than values.
+    """
+    assert run.failure is not None
+    first = run.failure.message.partition("\n")[0]
+    return printable(without_quotes(first, run.message if run.message is not None else run.sent)[:_LONGEST_LINE])
 
 
 def _failed_now(run: RunRecord, after: RunRecord) -> bool:

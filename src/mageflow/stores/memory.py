@@ -11,7 +11,7 @@ import threading
 from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from mageflow.core.decision import Decide, Decision, Need
+from mageflow.core.decision import Decide, Decision, Loading, Need
 from mageflow.core.records import (
     Index,
     OutboxRow,
@@ -211,17 +211,18 @@ class MemoryStore:
         kept = self._records.get(key)
         return kept.read() if kept is not None else None
 
+    def _read_all(self, keys: Collection[str]) -> dict[str, Record | None]:
+        return {key: self._read(key) for key in keys}
+
     def _transact(self, keys: Collection[str], decide: Decide, token: str, now: float, rings: Rings) -> Decision:
-        wanted = dict.fromkeys(keys)
         for _ in range(_TRIES):
-            records = {key: self._read(key) for key in wanted}
+            records = Loading(self._read_all, keys)
             answer = decide(records, now)
             while isinstance(answer, Need):
                 more = [key for key in answer.keys if key not in records]
                 if not more:
                     raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                wanted.update(dict.fromkeys(more))
-                records.update((key, self._read(key)) for key in more)
+                records.more(more)
                 answer = decide(records, now)
             if all(self._rev(record.key) == record.rev for record in (*answer.writes, *answer.deletes)):
                 self._apply(answer, token, now, rings)

@@ -1,33 +1,62 @@
 """The demo's program: every Python file of a folder is hashed and parsed, and callbacks record how that went.
 
-Three tasks and a function that starts them. Nothing in it belongs to the command line: it reads like any program that
-uses mageflow.
+Four tasks, and a function that starts the first of them. Nothing in it belongs to the command line: it reads like any
+program that uses mageflow, and is run like one, by worker processes: `mageflow worker mageflow.cli.demo.program:mage`.
 """
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import gc
 import hashlib
-import os
+import logging
 import threading
 import warnings
-from collections.abc import Callable, Sequence
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
 from pydantic import BaseModel
 
-from mageflow import ErrorValue, Mageflow, ReturnValue, RunHandle, TaskFailure
+from mageflow import (
+    ErrorValue,
+    Mageflow,
+    MageflowConfig,
+    ReturnValue,
+    RunHandle,
+    RunOptions,
+    TaskFailure,
+    TTLConfig,
+)
+from mageflow.cli.demo.files import python_files
 
-__all__ = ["STORE", "Figures", "Problem", "examine"]
+__all__ = ["STORE", "Figures", "Problem", "begin", "mage"]
 
 STORE = "mageflow-demo.db"
 
-mage = Mageflow(store=STORE)
+# A demo that was interrupted can be taken up again for as long as its runs are kept.
+_KEPT = timedelta(days=30)
+
+mage = Mageflow(store=STORE, config=MageflowConfig(ttl=TTLConfig(active_ttl=_KEPT, ttl_when_sign_done=_KEPT)))
+
+# What fails is recorded by a callback; a line of the log for each file would say it twice.
+logging.getLogger("mageflow.runs").setLevel(logging.CRITICAL)
+# The files' style is not what this is about. Set for the process: it could not be set for one thread.
+for category in (DeprecationWarning, SyntaxWarning):
+    warnings.simplefilter("ignore", category)
+# Syntax trees are objects by the million and free of cycles. The collector would walk them all the same, again and
+# again: a quarter of the time.
+gc.set_threshold(50_000, 20, 20)
 
 
 # The messages. A task's first parameter says what it takes; a callback's model also says where the result goes.
+
+
+class Folder(BaseModel):
+    """What `examine_folder` is sent."""
+
+    folder: Path
 
 
 class SourceFile(BaseModel):
@@ -77,6 +106,30 @@ interpreter's own lock lets one thread parse at a time anyway (python/cpython#10
 
 
 @mage.task
+async def examine_folder(job: Folder) -> int:
+    """Start a run for each file, with a callback for its success and one for its failure; give how many files.
+
+    If its worker dies in the middle it begins again elsewhere, and still starts each file once: the path is the key.
+    """
+    files, _ = await asyncio.to_thread(python_files, job.folder)
+    # One signature serves all files, and so do its callbacks; the folder is bound to those once.
+    recorded = await mage.sign(record_figures, folder=job.folder)
+    refused = await mage.sign(record_problem, folder=job.folder)
+    examined = await mage.sign(examine_file, success_callbacks=[recorded], error_callbacks=[refused])
+    for first in range(0, len(files), _AT_ONCE):
+        await asyncio.gather(
+            *(
+                examined.start(SourceFile(path=file), options=RunOptions(idempotency_key=str(file)))
+                for file in files[first : first + _AT_ONCE]
+            )
+        )
+    return len(files)
+
+
+_AT_ONCE = 500
+
+
+@mage.task
 def examine_file(file: SourceFile) -> Figures:
     """Read, hash and parse a file. It is not async, so it runs in a thread."""
     source = file.path.read_bytes()
@@ -91,53 +144,25 @@ def examine_file(file: SourceFile) -> Figures:
     )
 
 
-@mage.task
+# Their priority lets callbacks begin before the next file is read: what was read is recorded at once.
+
+
+@mage.task(priority=2)
 async def record_figures(msg: Examined) -> Figures:
     """Record a file's figures, under its path in the folder."""
     return msg.figures.model_copy(update={"path": msg.figures.path.relative_to(msg.folder)})
 
 
-@mage.task
+@mage.task(priority=2)
 async def record_problem(msg: Refused) -> Problem:
     """Record why a file failed."""
     return Problem(path=msg.path.relative_to(msg.folder), error=msg.failure.type, reason=msg.failure.message)
 
 
-async def examine(folder: Path, files: Sequence[Path], report: Callable[[Figures | Problem], None]) -> list[str]:
-    """Examine files of a folder, and hand to `report` what the callbacks recorded, as they come.
-
-    Returns:
-        The ids of the runs that read the files, in the order of `files`.
-    """
-    _ignore_what_the_parser_warns_of()
-    async with mage:
-        # One signature is the callback of all files; the folder is bound to it once.
-        recorded = await mage.sign(record_figures, folder=folder)
-        refused = await mage.sign(record_problem, folder=folder)
-
-        async def start(file: Path) -> RunHandle[Figures]:
-            signature = await mage.sign(examine_file, success_callbacks=[recorded], error_callbacks=[refused])
-            return await signature.start(SourceFile(path=file))
-
-        async def follow(run: RunHandle[Figures]) -> None:
-            await run.outcome()
-            for callback in await run.caused():
-                report(await callback.result())
-
-        runs = await asyncio.gather(*map(start, files))
-        async with mage.worker(concurrency=_THREADS):
-            await asyncio.gather(*map(follow, runs))
-        return [run.id for run in runs]
-
-
-_THREADS = (os.cpu_count() or 1) * 4
-"""A thread holds the interpreter while it parses, so more of them would not be faster; a few keep it busy."""
-
-
-def _ignore_what_the_parser_warns_of() -> None:
-    """Keep quiet about the style of the files. Set for the process: it could not be set for one thread."""
-    for category in (DeprecationWarning, SyntaxWarning):
-        warnings.simplefilter("ignore", category)
+async def begin(folder: Path) -> RunHandle[int]:
+    """Start it all."""
+    signature = await mage.sign(examine_folder)
+    return await signature.start(Folder(folder=folder))
 
 
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")

@@ -31,7 +31,10 @@ class Report:
     figures: list[Figures]
     problems: list[Problem]
     runs: int
+    runs_before: int
+    """How many of them an earlier start of the same demo had ended."""
     seconds: float
+    """Of this start."""
     run_ids: dict[Path, str]
     """The run that read each file."""
     store: str
@@ -43,12 +46,13 @@ class Report:
 
     @property
     def rate(self) -> float:
-        return self.runs / self.seconds
+        return (self.runs - self.runs_before) / self.seconds
 
     @property
-    def example(self) -> str:
+    def example(self) -> str | None:
         """The run that is worth a look: one that failed, if any did."""
-        return self.run_ids[(self.problems or self.figures)[0].path]
+        paths = [entry.path for entry in self.problems] or [entry.path for entry in self.figures]
+        return self.run_ids[paths[0]] if paths else None
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -64,6 +68,7 @@ def write_report(report: Report, path: Path) -> None:
         "parsed": len(report.figures),
         "failed": len(report.problems),
         "runs": report.runs,
+        "runs_before": report.runs_before,
         "seconds": round(report.seconds, 3),
         "runs_per_second": round(report.rate, 1),
         "figures": [entry.model_dump(mode="json") | {"run": report.run_ids[entry.path]} for entry in report.figures],

@@ -10,8 +10,8 @@ from typing import Any
 from redis.exceptions import NoScriptError, ResponseError
 
 from mageflow.core.decision import Decide
-from mageflow.core.events import ClaimReply
 from mageflow.core.records import OutboxRow, replace
+from mageflow.core.replies import ClaimReply
 from mageflow.ports.store import Claims, DecideClaim
 from mageflow.stores.redis import scripts
 from mageflow.stores.redis.draft import Draft, Outcome

@@ -169,7 +169,14 @@ class RedisStore:
         return await station.writer.commit(keys, decide, token)
 
     async def claim(
-        self, routes: Collection[str], tasks: Collection[str], limit: int, decide: DecideClaim, *, token: str
+        self,
+        routes: Collection[str],
+        tasks: Collection[str],
+        limit: int,
+        decide: DecideClaim,
+        *,
+        token: str,
+        taken: int = 0,
     ) -> Claims:
         station = await self._writing()
         future = station.loop.create_future()
@@ -187,9 +194,9 @@ class RedisStore:
         (answer,) = await station.reading.ask(command)
         return [row for row, _ in scripts.read_looked(answer).rows]
 
-    async def beat(self, worker: str) -> Mapping[str, int]:
+    async def beats(self) -> Mapping[str, int]:
         station = await self._opened()
-        (answer,) = await station.reading.ask(scripts.beat(self._space, worker), is_write=True)
+        (answer,) = await station.reading.ask(scripts.beat(self._space, ""), is_write=False)
         return scripts.read_beats(answer)
 
     def beater(self, worker: str) -> Beater:

@@ -11,7 +11,7 @@ from collections.abc import Collection, Iterable
 from sqlite3 import Connection
 from typing import Any
 
-from mageflow.core.decision import Decide, Decision, Need
+from mageflow.core.decision import Decide, Decision, Loading, Need
 from mageflow.core.records import (
     Index,
     OutboxRow,
@@ -102,13 +102,13 @@ class Draft:
             CorruptRecordError: a record that it needs cannot be read.
         """
         for _ in range(_TRIES):
-            records = self._get(keys)
+            records = Loading(self._get, keys)
             answer = decide(records, self.now)
             while isinstance(answer, Need):
                 more = [key for key in answer.keys if key not in records]
                 if not more:
                     raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                records.update(self._get(more))
+                records.more(more)
                 answer = decide(records, self.now)
             if self._fits(answer):
                 self._apply(answer, token)

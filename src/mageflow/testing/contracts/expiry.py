@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import KeepCallbacks, RemoveSignature, Start
+from mageflow.core.events import KeepCallbacks, PutMembers, RemoveSignature, Start
+from mageflow.core.members import Form, Member, Roster
 from mageflow.core.records import (
     Control,
+    MembersRecord,
     RunRecord,
     SignatureRecord,
     TaskRecord,
     WorkerRecord,
+    replace,
 )
 from mageflow.core.status import RunStatus
 from mageflow.ports.store import Store
@@ -221,6 +224,37 @@ class ExpiryContract:
         await actor.end(last)
         clock.advance(DAY)
         assert await store.purge(10) == 5
+
+    async def test_a_member_is_kept_as_long_as_what_it_is_a_member_of(self, store: Store) -> None:
+        """Whatever its own expiry says; what is above it goes first, then itself, at the latest with the next purge."""
+        now = await store.now()
+        ended = {"status": RunStatus.SUCCEEDED, "ended_at": now - 9}
+        await put(
+            store,
+            replace(live_run("run_top", expires_at=now + 10), **ended),
+            replace(live_run("run_inner", expires_at=now - 5, parent="run_top"), **ended),
+            replace(live_run("run_member", expires_at=now - 5, parent="run_inner"), **ended),
+            replace(live_run("run_alone", expires_at=now - 5, parent="run_gone"), **ended),
+        )
+        assert await store.purge(10) == 1
+        assert await self.left(store) == {"run_top", "run_inner", "run_member"}
+        await put(store, replace(live_run("run_top", rev=1, expires_at=now - 1), **ended))
+        removed = sum([await store.purge(10), await store.purge(10), await store.purge(10)])
+        assert (removed, await self.left(store)) == (3, set())
+
+    async def test_a_list_of_members_is_kept_by_its_signature_and_keeps_theirs(
+        self, store: Store, clock: ManualClock
+    ) -> None:
+        """100,000 members are many records, and none of them is refreshed by itself."""
+        actor = Actor(store)
+        await actor.sign("sig_member", active_ttl=60.0)
+        page = MembersRecord(key="sig_a/0", created_at=0.0, owner="sig_a", members=(Member(signature="sig_member"),))
+        await actor.commit(PutMembers(records=(page,), active_ttl=60.0, token="members"), "sig_member", page.key)
+        await actor.sign("sig_a", form=Form.SWARM, roster=Roster(count=1, window=1), active_ttl=2 * DAY)
+        clock.advance(DAY)
+        assert await store.purge(10) == 0
+        clock.advance(2 * DAY)
+        assert await store.purge(10) == 3
 
     async def test_cycles_of_expired_signatures_go(self, store: Store) -> None:
         """Signatures that keep only each other, or themselves, are kept by nobody."""

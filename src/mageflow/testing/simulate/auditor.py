@@ -281,15 +281,18 @@ class Auditor:
         if run.origin is Origin.RESULT:
             fits = message.get("results") == _plain(cause.result)
         elif run.origin is Origin.FAILURE:
-            sent = _plain(cause.sent) if cause.origin is Origin.MESSAGE else None
-            was: dict[str, Any] = _plain(cause.message) or sent or {}
-            fits = _covers(message, {key: was[key] for key in was if key not in bound and key != "failure"})
+            was: Any = _plain(cause.message)
+            changed = {"failure", *bound}
+            if was is None:  # it never received any: what was sent to it, and bound to it by then
+                was = _plain(cause.sent) if cause.origin is Origin.MESSAGE and cause.sent is not None else {}
+                changed |= self.ledger.bound_to.get(cause.key, set())
+            fits = _covers(message, {key: was[key] for key in was if key not in changed})
             fits = fits and (run.task != "alarm" or message["failure"]["run_id"] == cause.key)
         else:
             outcome = message["outcome" if run.task == "report" else "results"]
             told = (outcome.get("run_id"), outcome.get("status"), outcome.get("attempts"))
             fits = told == (cause.key, cause.status.value, cause.attempt)
-        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}")
+        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}, of {cause}")
 
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""

@@ -16,7 +16,7 @@ from mageflow.core.records import (
     SignatureRecord,
     WorkerRecord,
 )
-from mageflow.core.replies import ClaimReply, Verdict
+from mageflow.core.replies import ClaimReply, Offer, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
 from mageflow.testing.simulate.process import Process, Processes
@@ -72,6 +72,8 @@ class Ledger:
         self.bodies: dict[tuple[str, int], Body] = {}
         self.claims: dict[tuple[str, int], tuple[str, Mapping[str, Any]]] = {}
         """Who claimed an attempt, and the bound values that its message was to be assembled with."""
+        self.bound_to: dict[str, set[str]] = {}
+        """The names of the values that were bound to a run which never received a message, by the run."""
         self.caused: dict[str, list[str]] = {}
         self.tries: dict[str, float] = {}
         """When a worker last set out to beat, by the loop's time."""
@@ -163,9 +165,9 @@ class Ledger:
 
     def _note_claim(self, reply: Any) -> None:
         if isinstance(reply, ClaimReply) and reply.verdict is Verdict.CLAIMED and reply.run is not None:
-            layers = reply.offer.layers if reply.offer is not None else ()
-            bound = next((layer for layer in layers if isinstance(layer, dict)), {})
-            self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", bound)
+            self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", _bound(reply.offer))
+            if reply.offer is not None and reply.offer.received is not None and reply.run.cause is not None:
+                self.bound_to[reply.run.cause] = set(_bound(reply.offer.received))
 
     def settled(self, run: RunRecord) -> bool:
         """Whether a run and all that it caused have ended."""
@@ -216,3 +218,9 @@ class Ledger:
         held = f" by {self.name(after.worker or '')}, attempt {after.attempt}" if after.attempt else ""
         cause = f", because of {self.name(after.cause)}" if before is None and after.cause else ""
         self.history.tell(process.name, f"{self.name(after.key)}: {was} > {after.status.value}{control}{held}{cause}")
+
+
+def _bound(offer: Offer | None) -> dict[str, Any]:
+    """Give the bound values that a message is assembled with."""
+    layers = offer.layers if offer is not None else ()
+    return {name: value for layer in layers if isinstance(layer, Mapping) for name, value in layer.items()}

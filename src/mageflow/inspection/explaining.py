@@ -8,9 +8,7 @@ from typing import Any
 from mageflow.core.ids import RUN, SIGNATURE, made_at
 from mageflow.core.records import Control, RunRecord, SignatureRecord
 from mageflow.core.status import RunStatus
-from mageflow.models.explanation import Explanation
-from mageflow.models.worker import WorkerInfo
-from mageflow.phrases import (
+from mageflow.inspection.phrases import (
     by_status,
     facts_of,
     failure_line,
@@ -22,7 +20,9 @@ from mageflow.phrases import (
     waits_since,
     which_retry,
 )
-from mageflow.sight import Sight
+from mageflow.inspection.sight import Sight
+from mageflow.models.explanation import Explanation
+from mageflow.models.worker import WorkerInfo
 from mageflow.wording import iso, listed, plural, say_moment, say_span
 
 __all__ = ["explain"]

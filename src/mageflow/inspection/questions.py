@@ -4,19 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime
 from time import perf_counter
+from typing import Any
 
+import msgspec
+
+from mageflow.config import RunOptions, TTLConfig
 from mageflow.core.ids import made_at
 from mageflow.core.records import RunRecord, WorkerRecord
 from mageflow.core.status import RunStatus
-from mageflow.explaining import explain
+from mageflow.handles import RunHandle
+from mageflow.inspection.explaining import explain
+from mageflow.inspection.sight import Sight
 from mageflow.models.explanation import Explanation
 from mageflow.models.worker import Overview, WorkerInfo
 from mageflow.ports.store import Filter
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.process import is_gone
-from mageflow.sight import Sight
+from mageflow.runtime.shapes import dump_message
+from mageflow.signing import Wanted, make_signature
 
 __all__ = ["Inspection"]
 
@@ -97,6 +106,46 @@ class Inspection:
             now = await self._kernel.store.beats()
             beating.update(key for key in waited_for if now.get(key, before[key]) != before[key])
         return beating
+
+    def check_message(self, task_name: str, message: Mapping[str, Any]) -> None:
+        """Refuse a message that a task of this process would refuse, if the whole of its message is what is given here.
+
+        Args:
+            task_name: of a task of this process; of another one nothing is known here, and nothing refused.
+            message: plain JSON values.
+
+        Raises:
+            InvalidMessageError: it does not fit the task's model; `fields` says where, and what is wrong there.
+        """
+        task = self._kernel.registry.find(task_name)
+        if task is not None:
+            task.message.validate(message, task_name)
+
+    async def known_tasks(self) -> list[str]:
+        """List the tasks that this process or, as far as the store remembers, another one has registered."""
+        self._kernel.check_open()
+        return sorted({*self._kernel.registry.names(), *await self._kernel.remembered_names()})
+
+    async def start_once(
+        self, task_name: str, message: Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None
+    ) -> RunHandle[Any]:
+        """Start a task by its name, with a signature of which nobody is to hear again.
+
+        The signature is kept while the run is live, and for `ttl_when_sign_done` after its start at least, instead of
+        for `active_ttl`.
+
+        Raises:
+            UnknownTaskError: nobody has registered a task of this name.
+        """
+        kernel = self._kernel
+        _, done = kernel.config.ttl.for_task()
+        brief = replace(kernel.config, ttl=TTLConfig(active_ttl=done, ttl_when_sign_done=done))
+        once = Kernel(kernel.store, kernel.engine, kernel.registry, brief, kernel.tx.entropy)
+        signature = await make_signature(once, task_name, Wanted())
+        dumped = dump_message(message)
+        sent = msgspec.json.encode(dumped) if dumped is not None else None
+        run = await kernel.start(signature, sent=sent, options=(options or RunOptions()).to_core())
+        return RunHandle(kernel, run)
 
     async def overview(self) -> Overview:
         """Give the figures of the store: what it says of itself, its runs by status, tasks that no worker knows."""

@@ -13,6 +13,7 @@ from mageflow.core.status import RunStatus
 from mageflow.models.explanation import Explanation
 from mageflow.models.worker import WorkerInfo
 from mageflow.ports.store import Filter
+from mageflow.project import known_app
 from mageflow.runtime.kernel import Kernel
 from mageflow.wording import moment
 
@@ -20,7 +21,7 @@ __all__ = ["Sight"]
 
 _DEFAULT_STORE = "mageflow.db"
 _MEMORY = "memory"
-_WORKER = "mageflow worker pkg.mod:mage"
+_SOME_APP = "pkg.mod:mage"
 
 
 @dataclass(slots=True)
@@ -82,8 +83,10 @@ class Sight:
 
     @property
     def start_a_worker(self) -> str | None:
-        """The command that starts a worker: only the user knows of which module."""
-        return None if self.location == _MEMORY else _WORKER
+        """The command that starts a worker, of the app that is meant here; where nothing names one, of some app."""
+        if self.location == _MEMORY:
+            return None
+        return shlex.join(("mageflow", "worker", known_app() or _SOME_APP))
 
     def say(self, *, status: str, reason: str, since: float | None, facts: dict[str, Any], **more: Any) -> Explanation:
         """Make the explanation."""
