@@ -22,6 +22,7 @@ from mageflow.engines.taskiq.hosting import Hosting
 from mageflow.engines.taskiq.labels import labels_of, message_labels, read_options, retried_exceptions
 from mageflow.engines.taskiq.receiving import receive
 from mageflow.engines.taskiq.registering import register_on
+from mageflow.engines.taskiq.strangers import take_in_strangers
 from mageflow.errors import MageflowError
 from mageflow.ports.engine import (
     Capabilities,
@@ -79,6 +80,7 @@ class TaskiqEngine(Engine):
         crossing = Crossing(self._bring)
         crossing.set_broker(broker)
         broker.middlewares.insert(0, crossing)  # the last to see an outcome, so that all others see an honest one
+        take_in_strangers(broker)
 
     def route(self, task: str) -> str:
         return self._route
