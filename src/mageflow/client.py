@@ -5,43 +5,39 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast, overload
-from urllib.parse import unquote, urlsplit
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
 from mageflow import current
+from mageflow.choosing import engine_for, onlooker_for, store_for
 from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
 from mageflow.composites import SwarmTaskSignature, signature_of
 from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
-from mageflow.engines.local import LocalEngine
-from mageflow.engines.none import NoEngine
-from mageflow.errors import ConfigurationError, OptionError, near
+from mageflow.errors import OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspection import Inspection
 from mageflow.isolation import Isolation
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.declaring import declare
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.signatures import Signature, TaskSignature
 from mageflow.signing import Callback, Target, Wanted, make_signature
-from mageflow.stores.memory import MemoryStore
-from mageflow.stores.sqlite import SqliteStore
 from mageflow.tasks import Task, TaskDecorator
 from mageflow.workers import WorkerContext, lifespan, settings_of
+
+if TYPE_CHECKING:
+    from taskiq import AsyncBroker
 
 __all__ = ["Mageflow"]
 
 M = TypeVar("M")
 R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
-
-_DEFAULT_FILE = "mageflow.db"
-_REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
 
 
 class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
@@ -50,7 +46,8 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
     Constructing it opens nothing: the store is opened at the first use.
 
     Args:
-        engine: what runs the tasks; None: the embedded engine, in this process and on this machine.
+        engine: what runs the tasks: a Taskiq broker, or an engine of your own; None: the embedded engine, in this
+            process and on this machine.
         store: where signatures and runs are kept: a URL (`"sqlite:///path/to/file.db"`, `"memory://"`), a path, or a
             store. None: the file that the environment variable MAGEFLOW_STORE names, else `mageflow.db` in the
             current folder.
@@ -62,14 +59,16 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
 
     def __init__(
         self,
-        engine: None = None,
+        engine: AsyncBroker | Engine | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         *,
         config: MageflowConfig | None = None,
     ) -> None:
         self.config = config if config is not None else MageflowConfig()
-        chosen = _engine(engine, store)
-        self._kernel = Kernel(_store(store, self.config), chosen, TaskRegistry(), self.config, SystemEntropy())
+        self._kernel = Kernel(
+            store_for(store, self.config), engine_for(engine, store), TaskRegistry(), self.config, SystemEntropy()
+        )
+        self._kernel.engine.attach(lambda: self.worker(drain=False))
         current.constructed(self)
 
     @classmethod
@@ -81,7 +80,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         Raises:
             ConfigurationError: the store cannot work.
         """
-        return cls(cast("None", NoEngine() if _is_redis(store) else None), store)
+        return cls(onlooker_for(store), store)
 
     def __repr__(self) -> str:
         return f"<Mageflow on {self._kernel.engine.name!r}, {self._kernel.store.location}>"
@@ -96,8 +95,8 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         """The names of the tasks that this process has registered."""
         return list(self._kernel.registry.names())
 
-    def _register_task(self, task: RegisteredTask) -> None:
-        self._kernel.registry.register(task)
+    def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
+        return declare(self._kernel.registry, self._kernel.engine, task, handle)
 
     async def _swarm_of(
         self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
@@ -315,84 +314,3 @@ def _where(status: RunStatus | str | None, task_name: str | None, now: float) ->
     if wanted is RunStatus.SCHEDULED:
         return Filter(statuses=("scheduled",), task=task_name, due_after=now)
     return Filter(statuses=(wanted.value,), task=task_name)
-
-
-def _is_redis(store: Any) -> bool:
-    """Whether `store` stands for a Redis server; asked before its package is imported."""
-    if store is None:
-        store = os.environ.get("MAGEFLOW_STORE", "")
-    if isinstance(store, str):
-        return store.partition("://")[0] in _REDIS and "://" in store
-    return type(store).__module__.partition(".")[0] in ("redis", "valkey")
-
-
-def _engine(engine: Any, store: Any) -> Engine:
-    if isinstance(engine, NoEngine):
-        return engine
-    if engine is None:
-        if _is_redis(store):
-            raise ConfigurationError(
-                "Redis needs an engine beside it: the embedded engine is for one machine and its SQLite file. Leave "
-                "the store away, or give 'sqlite:///flows.db'"
-            )
-        unsaid = store is None and "MAGEFLOW_STORE" not in os.environ
-        if unsaid and "HATCHET_CLIENT_TOKEN" in os.environ and "REDIS_URL" in os.environ:
-            raise ConfigurationError(
-                "HATCHET_CLIENT_TOKEN and REDIS_URL are set, but Mageflow() names no engine; write Mageflow(hatchet, "
-                "redis) to run on them, or set MAGEFLOW_STORE (or give store=) to run embedded"
-            )
-        return LocalEngine()
-    raise ConfigurationError(
-        f"{type(engine).__name__} is no engine that this release runs on; Mageflow() runs embedded, with "
-        "nothing to start"
-    )
-
-
-def _store(store: Any, config: MageflowConfig) -> Store:
-    if store is None:
-        store = os.environ.get("MAGEFLOW_STORE") or _DEFAULT_FILE
-    if isinstance(store, os.PathLike):
-        return _sqlite(Path(cast("os.PathLike[str]", store)), config)
-    if isinstance(store, str):
-        return _store_at(store, config)
-    if _is_redis(store):
-        return _redis(store)
-    if hasattr(store, "transact") and hasattr(store, "claim"):
-        return cast("Store", store)
-    raise ConfigurationError(
-        f"{type(store).__name__} is no store; give a URL such as 'sqlite:///flows.db', a path, or 'memory://'"
-    )
-
-
-def _store_at(url: str, config: MageflowConfig) -> Store:
-    if "://" not in url:
-        if not url.strip():
-            raise ConfigurationError("the store's path is empty; give a path such as 'flows.db', or 'memory://'")
-        return _sqlite(Path(url), config)
-    parts = urlsplit(url)
-    if parts.scheme == "memory":
-        return MemoryStore()
-    if parts.scheme == "sqlite":
-        path = unquote(parts.path)[1:]
-        if parts.netloc or not path:
-            raise ConfigurationError(
-                f"{url!r} names no file; write sqlite:///flows.db for a file in the current folder, or sqlite:////var/lib/"
-                "flows.db for an absolute path"
-            )
-        return _sqlite(Path(path), config)
-    if parts.scheme in _REDIS:
-        return _redis(url)
-    known = ["sqlite", "memory", "redis"]
-    raise ConfigurationError(
-        f"the store {parts.scheme}:// is not known{near(parts.scheme, known)}; known are sqlite:///, memory://"
-    )
-
-
-def _redis(server: Any) -> Store:
-    from mageflow.stores.redis import RedisStore  # noqa: PLC0415 - an extra
-
-    return RedisStore(server)
-
-
-def _sqlite(path: Path, config: MageflowConfig) -> Store:
-    return SqliteStore(path, durability="full" if config.durability == "full" else "normal")

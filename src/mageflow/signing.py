@@ -23,6 +23,7 @@ from mageflow.errors import (
     near,
 )
 from mageflow.filling import warn_unfilled
+from mageflow.runtime.declaring import discover
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.shapes import dump_kwargs
 from mageflow.tasks import Task
@@ -101,6 +102,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         OptionError: an option has the wrong name or a value that cannot be used.
     """
     kernel.check_open()
+    discover(kernel.registry, kernel.engine)
     name = _name_of(kernel, target)
     refuse_misplaced(wanted.bound)
     values = dump_kwargs({**(wanted.kwargs or {}), **wanted.bound})

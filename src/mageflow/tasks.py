@@ -52,6 +52,7 @@ class Task(Generic[P, M, R, F]):
         fn: the function.
         options: how its runs are executed where neither the run nor the signature says otherwise.
         input_validator: the type of its message, where the decorator was given one.
+        native: what the engine keeps of it, where it keeps anything: on Taskiq its own task, with `.kiq`.
     """
 
     def __init__(
@@ -67,6 +68,7 @@ class Task(Generic[P, M, R, F]):
         self.fn = cast("F", registered.fn)
         self.options = options
         self.input_validator = input_validator
+        self.native: Any = None
         self.__wrapped__ = registered.fn
         # Not its `__dict__`: an attribute of the function's must not replace one of the task's.
         update_wrapper(cast("Callable[..., Any]", self), registered.fn, updated=())
@@ -130,8 +132,8 @@ class TaskDecorator(ABC):
     """The decorator `task`, for a client to inherit."""
 
     @abstractmethod
-    def _register_task(self, task: RegisteredTask) -> None:
-        """Keep a task.
+    def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
+        """Keep a task, and give what the user gets: `handle`, or what the engine makes of it.
 
         Raises:
             DuplicateTaskError: if another function has its name.
@@ -198,7 +200,7 @@ class TaskDecorator(ABC):
         give_up_on = _exceptions(given, "give_up_on", ())
         options, native = _options(given, self._engine_name())
 
-        def register(fn: Any) -> Task[..., Any, Any, Any]:
+        def register(fn: Any) -> Any:
             fn = _plain(fn)
             chosen = name if name is not None else name_of(fn)
             body = inspect_body(fn, chosen, input_validator)
@@ -211,8 +213,8 @@ class TaskDecorator(ABC):
                 give_up_on=give_up_on,
                 native=native,
             )
-            self._register_task(registered)
-            return Task(registered, options, input_validator, swarm_of=self._swarm_of)
+            handle: Task[..., Any, Any, Any] = Task(registered, options, input_validator, swarm_of=self._swarm_of)
+            return self._register_task(registered, handle)
 
         return register if first is None else register(first)
 

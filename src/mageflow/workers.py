@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from mageflow.config import MageflowConfig
 from mageflow.errors import ConfigurationError, MageflowError
+from mageflow.runtime.declaring import discover
 from mageflow.runtime.execute import Executor
 from mageflow.runtime.heart import Heart
 from mageflow.runtime.kernel import Kernel
@@ -45,6 +46,7 @@ class WorkerContext:
         if self._worker is not None:
             raise MageflowError("this worker is running already; make another one with mage.worker()")
         kernel, settings = self._kernel, self._settings
+        discover(kernel.registry, kernel.engine)
         heart = Heart(kernel.store.beater, every=settings.beat, max_stall=kernel.config.seconds("max_stall"))
         worker = Worker(kernel.tx, kernel.registry, kernel.engine, self._executor, settings, heart)
         await worker.start()

@@ -26,8 +26,10 @@ from mageflow.core.events import (
     Failed,
     HandedBack,
     Lapse,
+    Peek,
     PutMembers,
     PutSignature,
+    Refuse,
     RemoveSignature,
     Reroute,
     Resize,
@@ -359,6 +361,13 @@ class World:
 
     def strand(self, run: str, patience: float = DAY) -> EndReply:
         return self.commit(EndReply, Strand(run=run, patience=patience, defaults=self.defaults, token=self.token()))
+
+    def peek(self, run: str) -> ClaimReply:
+        return self.commit(ClaimReply, Peek(run=run, token=self.token()))
+
+    def refuse(self, run: str, message: str = "too large") -> EndReply:
+        failure = Failure(type="UndeliverableError", message=message)
+        return self.commit(EndReply, Refuse(run=run, failure=failure, defaults=self.defaults, token=self.token()))
 
     def lapse(self, run: str) -> EndReply:
         return self.commit(EndReply, Lapse(run=run, defaults=self.defaults, token=self.token()))

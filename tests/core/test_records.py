@@ -115,6 +115,7 @@ RUN = RunRecord(
     options=OPTIONS,
     control=Control.INTERRUPT,
     worker="wrk_1",
+    ref="7f",
     attempt=2,
     failures=1,
     losses=1,

@@ -9,6 +9,8 @@ from mageflow.core.events import (
     Failed,
     HandedBack,
     Lapse,
+    Peek,
+    Refuse,
     Reroute,
     Stopped,
     Strand,
@@ -37,7 +39,7 @@ from mageflow.core.runs import HOLDING, control_of, has_begun, move, removed, ru
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.core.work import Work
 
-__all__ = ["claim", "end", "is_told_off", "lapse", "reroute", "strand", "take_back"]
+__all__ = ["claim", "end", "is_told_off", "lapse", "peek", "refuse", "reroute", "strand", "take_back"]
 
 _NEXT_LOOK = 5.0
 """Seconds until a run whose task nobody knows is looked at again, at least."""
@@ -75,6 +77,7 @@ def claim(work: Work, event: Claim) -> ClaimReply:
             run,
             status=RunStatus.RUNNING,
             worker=event.worker,
+            ref=event.ref,
             attempt=run.attempt + 1,
             started_at=work.now,
             unroutable_at=None,
@@ -93,6 +96,22 @@ def _ahead(work: Work, run: RunRecord) -> tuple[str, ...]:
     if parent is None or parent.tally is None or parent.tally.made >= parent.tally.total:
         return ()
     return (*members_keys(parent.signature, parent.tally.made, parent.tally.made + 1), run.signature)
+
+
+def peek(work: Work, event: Peek) -> ClaimReply:
+    """Give what a claim would give, without claiming."""
+    run = work.run(event.run)
+    if run is None:
+        return ClaimReply(verdict=Verdict.ABSENT)
+    if (verdict := _standing(run, work.now)) is not None:
+        return ClaimReply(verdict=verdict, run=run)
+    if run.message is not None:
+        return ClaimReply(verdict=Verdict.CLAIMED, run=run)
+    work.need((*run.lineage, run.signature))
+    offer = removed(run.signature) if work.signature(run.signature) is None else offer_of(work, run)
+    if isinstance(offer, Failure):
+        return ClaimReply(verdict=Verdict.ENDED, run=run)
+    return ClaimReply(verdict=Verdict.CLAIMED, run=run, offer=offer, swarm=innermost_swarm(work, run))
 
 
 def _standing(run: RunRecord, now: float) -> Verdict | None:
@@ -162,6 +181,20 @@ def lapse(work: Work, event: Lapse) -> EndReply:
         return EndReply(run=run, accepted=False)
     if work.now < run.begin_by:  # it was held and let go since
         return EndReply(run=run, accepted=False)
+    failure = _too_late(run.options.schedule_timeout or 0.0, run.begin_by, work.now)
+    return _never_begun(work, run, failure, event.defaults)
+
+
+def refuse(work: Work, event: Refuse) -> EndReply:
+    """End a run that no engine will ever bring to a worker."""
+    run = work.run(event.run)
+    if run is None or run.status not in WAITING:
+        return EndReply(run=run, accepted=run is not None and run.token == event.token)
+    return _never_begun(work, run, event.failure, event.defaults)
+
+
+def _never_begun(work: Work, run: RunRecord, failure: Failure, defaults: Defaults) -> EndReply:
+    """Fail a run that waits, unless a control of its lineage says otherwise."""
     work.need((run.signature, *run.lineage))
     control = control_of(work, run)
     if control is Control.CANCEL:
@@ -169,9 +202,8 @@ def lapse(work: Work, event: Lapse) -> EndReply:
     if control is not Control.NONE:
         return EndReply(run=wait(work, run, run.due_at, control), accepted=True)
     signature = work.signature(run.signature)
-    late = _refreshed(run, signature, event.defaults) if signature is not None else run
-    failure = _too_late(run.options.schedule_timeout or 0.0, run.begin_by, work.now)
-    return EndReply(run=finish(work, replace(late, failure=failure), RunStatus.FAILED), accepted=True)
+    run = _refreshed(run, signature, defaults) if signature is not None else run
+    return EndReply(run=finish(work, replace(run, failure=failure), RunStatus.FAILED), accepted=True)
 
 
 def end(work: Work, event: End) -> EndReply:

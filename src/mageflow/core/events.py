@@ -40,8 +40,10 @@ __all__ = [
     "HandedBack",
     "KeepCallbacks",
     "Lapse",
+    "Peek",
     "PutMembers",
     "PutSignature",
+    "Refuse",
     "RemoveSignature",
     "Reroute",
     "Resize",
@@ -123,6 +125,24 @@ class Claim(Struct, frozen=True, kw_only=True):
 
     run: str
     worker: str
+    ref: str | None = None
+    """The engine's own id of the delivery that brought it."""
+    defaults: Defaults = _NO_DEFAULTS
+    token: str
+
+
+class Peek(Struct, frozen=True, kw_only=True):
+    """Somebody wants to know what a waiting run's message is assembled from. Loads `run`; nothing is written."""
+
+    run: str
+    token: str
+
+
+class Refuse(Struct, frozen=True, kw_only=True):
+    """An engine will never deliver a run that waits for it. Loads `run`."""
+
+    run: str
+    failure: Failure
     defaults: Defaults = _NO_DEFAULTS
     token: str
 
@@ -339,6 +359,8 @@ Event = (
     | TakeBack
     | Strand
     | Lapse
+    | Peek
+    | Refuse
     | Reroute
     | SetControl
     | Sweep

@@ -165,6 +165,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     control: Control = Control.NONE
     worker: str | None = None
     """Who holds it, or held it last."""
+    ref: str | None = None
+    """The engine's own id of the delivery that brought it there."""
     attempt: int = 0
     """How often it was claimed: with `worker` the fence that refuses a late end."""
     failures: int = 0

@@ -5,9 +5,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.replies import ClaimReply
-from mageflow.ports.engine import Capabilities, Handler
+from mageflow.ports.engine import Capabilities, Engine, Handler, Refused, Submission
 
 __all__ = ["LocalEngine"]
 
@@ -15,7 +14,7 @@ _LOOK_EVERY = 0.5
 """Seconds between two looks at the outbox, where nothing rang: rows that another process put ring nothing."""
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Executes runs where the worker is. Nothing is submitted: workers pull rows when they have free slots."""
 
     name = "local"
@@ -24,11 +23,9 @@ class LocalEngine:
     def route(self, task: str) -> str:
         return self.name
 
-    async def submit(self, rows: Sequence[OutboxRow]) -> None:
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Refused]:
         """Do nothing: a row is pulled from where it is."""
-
-    async def cancel(self, run: RunRecord) -> None:
-        """Do nothing: workers see a cancel at the claim, or watch for it while a body runs."""
+        return ()
 
     async def serve(self, handler: Handler, *, concurrency: int) -> None:
         """Pull and execute until cancelled; bodies that run then are the handler's to stop."""

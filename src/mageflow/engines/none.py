@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.errors import ConfigurationError
-from mageflow.ports.engine import Capabilities, Handler
+from mageflow.ports.engine import Capabilities, Engine, Handler, Refused, Submission
 
 __all__ = ["NoEngine"]
 
 
-class NoEngine:
+class NoEngine(Engine):
     """Executes nothing. What is started waits for the workers of the program whose store it is."""
 
     name = "none"
@@ -20,11 +19,9 @@ class NoEngine:
     def route(self, task: str) -> str:
         return self.name
 
-    async def submit(self, rows: Sequence[OutboxRow]) -> None:
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Refused]:
         """Do nothing: the workers of the program submit."""
-
-    async def cancel(self, run: RunRecord) -> None:
-        """Do nothing: its holder learns of a cancel from the store."""
+        return ()
 
     async def serve(self, handler: Handler, *, concurrency: int) -> None:
         raise ConfigurationError("this client only looks into a store; start a worker of the program whose store it is")

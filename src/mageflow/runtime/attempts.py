@@ -10,6 +10,7 @@ from msgspec import Raw
 
 from mageflow.core.records import Control, Record, RunRecord
 from mageflow.core.status import RunStatus
+from mageflow.ports.engine import Inject
 from mageflow.runtime.context import CurrentRun
 from mageflow.runtime.retracing import Trail
 
@@ -28,10 +29,26 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread", "trail")
+    __slots__ = (
+        "current",
+        "inject",
+        "looked",
+        "message",
+        "reach",
+        "reason",
+        "run",
+        "stoppable",
+        "task",
+        "thread",
+        "trail",
+    )
 
-    def __init__(self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None) -> None:
+    def __init__(
+        self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None, inject: Inject | None = None
+    ) -> None:
         self.run = run
+        self.inject = inject
+        """What gives the engine's part of the body's arguments."""
         self.reach = (run.key, *run.lineage)
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task

@@ -79,14 +79,14 @@ class Body:
             message: what `self.message.validate` gave.
             ctx: for a parameter `ctx`.
             signature: for a parameter `signature`.
-            injected: values of the engine's dependencies, by parameter.
+            injected: values of the engine's dependencies, by parameter; a `ctx` among them is what `ctx` receives.
         """
         named: dict[str, Any] = dict(injected) if injected else {}
         if self.parameter is not None:
             named[self.parameter] = message
         named.update({name: message[name] for name in self.several if name in message})
         if self.wants_ctx:
-            named["ctx"] = ctx
+            named.setdefault("ctx", ctx)
         if self.wants_signature:
             named["signature"] = signature
         return [named.pop(name) for name in self.positional if name in named], named

@@ -6,7 +6,7 @@ import asyncio
 import concurrent.futures.thread
 import logging
 import traceback
-from collections.abc import Awaitable, Callable, Collection
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from inspect import isawaitable
@@ -29,6 +29,7 @@ from mageflow.core.records import (
 )
 from mageflow.core.replies import ClaimReply, EndReply
 from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
+from mageflow.ports.engine import Inject
 from mageflow.runtime.attempts import Attempt, StopReason
 from mageflow.runtime.context import current_client, running
 from mageflow.runtime.gathering import Gathering
@@ -91,10 +92,13 @@ class Executor:
         self.attempts: dict[tuple[str, int], Attempt] = {}
         """By run and attempt: a run that was taken back may be claimed again while its former body goes out."""
 
-    async def execute(self, claimed: ClaimReply, worker: str, ended: Callable[[], None]) -> RunRecord | None:
+    async def execute(
+        self, claimed: ClaimReply, worker: str, ended: Callable[[], None], inject: Inject | None = None
+    ) -> RunRecord | None:
         """Execute a claimed run and commit its end.
 
-        `ended` is called when the body has ended, before its end is committed: the slot is free.
+        `ended` is called when the body has ended, before its end is committed: the slot is free. `inject` gives what
+        the engine injects.
 
         Returns:
             The run as it stands then; None if it is not this worker's any more.
@@ -103,7 +107,7 @@ class Executor:
         task = asyncio.current_task()
         assert run is not None
         assert task is not None
-        attempt = Attempt(run, task, swarm=claimed.swarm)
+        attempt = Attempt(run, task, swarm=claimed.swarm, inject=inject)
         self._logbook.begin(run)
         self.attempts[run.key, run.attempt] = attempt
 
@@ -150,6 +154,12 @@ class Executor:
         for attempt in self.attempts.values():
             attempt.looked = True
         await self._look(attempts)
+
+    async def is_wanted(self, run: str) -> bool:
+        """Whether a body of this run executes here, and nothing that is known of it by now tells it to stop."""
+        attempts = [attempt for attempt in self.attempts.values() if attempt.run.key == run]
+        await self._look(attempts)
+        return any(attempt.reason is None for attempt in attempts)
 
     async def look_when_rung(self) -> None:
         """Look at the controls of bodies whose run, or one above it, another process has changed; until cancelled."""
@@ -220,7 +230,7 @@ class Executor:
             failed = Failed(failure=_failure(run, error), retry=False)
             return failed, assembled.frozen if assembled is not None else None
         try:
-            value = await self._body(attempt, task, message)
+            value = await self._injected(attempt, task, message, assembled.frozen)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -237,14 +247,20 @@ class Executor:
         except MageflowError as error:
             return Failed(failure=_failure(run, error), retry=False), assembled.frozen
 
-    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any) -> Any:
-        run = attempt.run
+    async def _injected(self, attempt: Attempt, task: RegisteredTask, message: Any, frozen: Raw) -> Any:
         running.set(attempt.current)
         current_client.set(self._client)
         current_trail.set(attempt.trail)
         current_transaction.set(None)  # of who started the worker, not of the body
+        if attempt.inject is None:
+            return await self._body(attempt, task, message, {})
+        async with attempt.inject(message, frozen) as injected:
+            return await self._body(attempt, task, message, injected)
+
+    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any, injected: Mapping[str, Any]) -> Any:
+        run = attempt.run
         signature = await self._load_signature(run.signature) if task.body.wants_signature else None
-        args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature)
+        args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature, injected=injected)
         alarm: asyncio.TimerHandle | None = None
         if run.options.execution_timeout is not None:
             loop = asyncio.get_running_loop()

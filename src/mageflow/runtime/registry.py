@@ -31,6 +31,13 @@ class RegisteredTask(Struct, frozen=True, kw_only=True, eq=False):
     """The exceptions among them after which none does."""
     native: Mapping[str, Any] = {}
     """Options that only its engine knows, as they were given."""
+    handle: Any = None
+    """What users hold of it, where that is not the function."""
+
+    @property
+    def annotation(self) -> Any:
+        """The type of its message; None where it takes none."""
+        return self.body.message.annotation
 
     @property
     def message(self) -> MessageType:
@@ -96,8 +103,11 @@ class TaskRegistry:
         return task
 
     def find_function(self, fn: Any) -> RegisteredTask | None:
-        """Give the task whose function this is, or None."""
-        return next((task for task in self._tasks.values() if task.fn is fn or task.fn == fn), None)
+        """Give the task whose function, or handle, this is, or None."""
+        for task in self._tasks.values():
+            if task.fn is fn or (task.handle is not None and task.handle is fn) or task.fn == fn:
+                return task
+        return None
 
     def register_model(self, model: Any) -> str:
         """Make a model known, for signatures whose `model_validators` names it; give the name that they use.

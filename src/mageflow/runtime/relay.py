@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 
-from mageflow.core.events import Lapse
-from mageflow.core.records import OutboxRow, RowAction
-from mageflow.core.replies import EndReply
+from mageflow.core.events import Lapse, Peek, Refuse, Strand
+from mageflow.core.records import Failure, OutboxRow, RowAction
+from mageflow.core.replies import ClaimReply, EndReply, Verdict
 from mageflow.core.status import RunStatus
-from mageflow.ports.engine import Engine
+from mageflow.errors import MageflowError
+from mageflow.ports.engine import Engine, Refused, Submission, WhyRefused
 from mageflow.runtime.advance import advance
+from mageflow.runtime.gathering import Gathering
+from mageflow.runtime.messages import assemble
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
 
@@ -34,29 +37,42 @@ class Relay:
         registry: the tasks of this process.
         engine: what rows of runs are submitted to.
         redeliver_after: seconds after which a row that nobody claimed is given again.
+        unknown_task_after: seconds after which a run whose task nobody knows has failed.
     """
 
     def __init__(
-        self, transactor: Transactor, registry: TaskRegistry, engine: Engine, *, redeliver_after: float
+        self,
+        transactor: Transactor,
+        registry: TaskRegistry,
+        engine: Engine,
+        *,
+        redeliver_after: float,
+        unknown_task_after: float,
     ) -> None:
         self._tx = transactor
+        self._gathering = Gathering(transactor.store)
+        self._patience = unknown_task_after
         self._registry = registry
         self._engine = engine
         self._redeliver_after = redeliver_after
+        self._advancing = asyncio.Lock()
+        self.advanced = 0
+        """How many continuations it has begun."""
 
     async def submit_all(self, route: str) -> None:
         """Submit the rows of a route as they come, until cancelled."""
-        await self._serve(route, self._submit)
+        await self._serve(route, lambda: self._hand_on(route, self._submit))
 
     async def advance_all(self) -> None:
         """Execute continuations, and end what nobody began in time, as they come; until cancelled."""
-        await self._serve(_ADVANCE, self._advance)
+        await self._serve(_ADVANCE, self.advance_due)
 
     async def advance_due(self) -> int:
-        """Execute what `advance_all` would by now; say how much there was."""
-        return await self._hand_on(_ADVANCE, self._advance)
+        """Execute what `advance_all` would by now, after what it has under way; say how much there was."""
+        async with self._advancing:
+            return await self._hand_on(_ADVANCE, self._advance)
 
-    async def _serve(self, route: str, act: Callable[[list[OutboxRow]], Awaitable[None]]) -> None:
+    async def _serve(self, route: str, hand_on: Callable[[], Awaitable[int]]) -> None:
         rung = asyncio.Event()
         loop = asyncio.get_running_loop()
         unwatch = self._tx.store.watch_route(route, rung.set)
@@ -64,7 +80,7 @@ class Relay:
             while True:
                 rung.clear()
                 try:
-                    found = await self._hand_on(route, act)
+                    found = await hand_on()
                 except Exception:  # whatever an engine raises, the next row may find it well again
                     logger.exception("rows of %s could not be handed on; they are due again later", route)
                     found = 0
@@ -82,6 +98,7 @@ class Relay:
         return len(rows)
 
     async def _advance(self, rows: list[OutboxRow]) -> None:
+        self.advanced += len(rows)
         for row in rows:
             if row.action is RowAction.LAPSE:
                 event = Lapse(run=row.run, defaults=self._registry.defaults(), token=self._tx.token())
@@ -93,4 +110,44 @@ class Relay:
 
     async def _submit(self, rows: list[OutboxRow]) -> None:
         """Submit rows in an empty context: an engine must not take them for children of what runs here."""
-        await asyncio.create_task(self._engine.submit(rows), context=contextvars.Context())
+        submissions = [Submission(row) for row in rows if not self._engine.needs_message(row.task)]
+        for row in rows:
+            if self._engine.needs_message(row.task):
+                submissions.extend(await self._with_message(row))
+        if not submissions:
+            return
+        submit = asyncio.create_task(_submitted(self._engine, submissions), context=contextvars.Context())
+        for refused in await submit:
+            await self._take_refusal(refused)
+
+    async def _with_message(self, row: OutboxRow) -> list[Submission]:
+        """Assemble the message of a row; give nothing where the run has ended, or ends here because there is none."""
+        task = self._registry.find(row.task)
+        peeked = await self._tx.commit(ClaimReply, (row.run,), Peek(run=row.run, token=self._tx.token()))
+        if task is None or peeked.verdict is not Verdict.CLAIMED:
+            return [Submission(row)]  # its claim says what becomes of it
+        try:
+            assembled = await assemble(peeked, task, self._registry, self._gathering)
+            assembled.receive(task.name)
+        except MageflowError as error:
+            await self._refuse(row, Failure(type=type(error).__name__, message=str(error)))
+            return []
+        return [Submission(row, assembled.frozen)]
+
+    async def _take_refusal(self, refused: Refused) -> None:
+        row = refused.row
+        if refused.why is WhyRefused.UNFIT:
+            await self._refuse(row, Failure(type="UndeliverableError", message=refused.message))
+            return
+        logger.warning("run %s waits: %s", row.run, refused.message)
+        event = Strand(run=row.run, patience=self._patience, defaults=self._registry.defaults(), token=self._tx.token())
+        await self._tx.commit(EndReply, (row.run,), event)
+
+    async def _refuse(self, row: OutboxRow, failure: Failure) -> None:
+        logger.error("run %s has failed before it began: %s", row.run, failure.message)
+        event = Refuse(run=row.run, failure=failure, defaults=self._registry.defaults(), token=self._tx.token())
+        await self._tx.commit(EndReply, (row.run,), event)
+
+
+async def _submitted(engine: Engine, submissions: Sequence[Submission]) -> Sequence[Refused]:
+    return await engine.submit(submissions)

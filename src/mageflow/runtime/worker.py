@@ -10,21 +10,24 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from mageflow.core.events import Claim
+from mageflow.core.events import Claim, SetControl
 from mageflow.core.ids import WORKER
-from mageflow.core.records import OutboxRow, RunRecord, WorkerRecord
-from mageflow.core.replies import ClaimReply, Verdict
+from mageflow.core.records import Control, OutboxRow, RunRecord, WorkerRecord
+from mageflow.core.replies import ClaimReply, ControlReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
-from mageflow.ports.engine import Delivered, Engine, Pull, Reported
+from mageflow.ports.engine import Delivered, Engine, Inject, Pull, Reported
+from mageflow.ports.store import Filter
 from mageflow.runtime.attempts import StopReason
 from mageflow.runtime.execute import Executor
 from mageflow.runtime.heart import Heart
 from mageflow.runtime.holding import Holding, hand_back
+from mageflow.runtime.listing import runs_of
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.relay import Relay
+from mageflow.runtime.reporting import REPORTED, delivered
 from mageflow.runtime.transact import Transactor, bind
 
 __all__ = ["Worker", "WorkerSettings"]
@@ -32,6 +35,9 @@ __all__ = ["Worker", "WorkerSettings"]
 logger = logging.getLogger("mageflow.runtime")
 
 _BATCH = 200
+_LOOK_AGAIN = 0.05
+"""Seconds between two looks of a drain, where an engine brings what is due."""
+_DUE = (RunStatus.SCHEDULED.value, RunStatus.QUEUED.value)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +87,13 @@ class Worker:
         self._executor = executor
         self._settings = settings
         self._heart = heart
-        self._relay = Relay(transactor, registry, engine, redeliver_after=settings.redeliver_after)
+        self._relay = Relay(
+            transactor,
+            registry,
+            engine,
+            redeliver_after=settings.redeliver_after,
+            unknown_task_after=settings.patience.unknown_task_after,
+        )
         self._recovery: Recovery | None = None
         self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
@@ -106,6 +118,7 @@ class Worker:
 
     async def start(self) -> None:
         """Make the worker known and begin to serve."""
+        await self._engine.open()
         await self._arrive()
         self._looking = asyncio.create_task(self._every(self._settings.beat, self._look_around), name="mageflow-look")
         self._loops = [
@@ -164,6 +177,7 @@ class Worker:
             await _cancel([self._looking, *self._hearts])
         if self._recovery is not None:
             await self._recovery.leave(self._executor.message_of)
+        await self._engine.aclose()
 
     async def _wait_quiet(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
@@ -176,13 +190,36 @@ class Worker:
         serving = self._loops[0]
         while not serving.done():
             await self._quiet.wait()
-            self._found_nothing.clear()  # nothing is under way here, so only a pull that begins from now on can set it
-            self._ring()
-            looked = asyncio.create_task(self._found_nothing.wait())
-            await asyncio.wait((looked, serving), return_when=asyncio.FIRST_COMPLETED)
-            looked.cancel()
-            if await self._relay.advance_due() == 0 and self._quiet.is_set():
-                return
+            advanced = self._relay.advanced
+            pulls = self._engine.capabilities.pulls
+            nothing = await (self._pulled_nothing(serving) if pulls else self._finds_nothing_due())
+            if await self._relay.advance_due() == 0 and self._relay.advanced == advanced:
+                if nothing and self._quiet.is_set():
+                    return
+                if not pulls:  # what is due is on its way through the engine, here or elsewhere
+                    await asyncio.sleep(_LOOK_AGAIN)
+
+    async def _pulled_nothing(self, serving: asyncio.Task[None]) -> bool:
+        """Wait until a pull finds nothing; nothing is under way here, so only one that begins from now on can."""
+        self._found_nothing.clear()
+        self._ring()
+        looked = asyncio.create_task(self._found_nothing.wait())
+        await asyncio.wait((looked, serving), return_when=asyncio.FIRST_COMPLETED)
+        looked.cancel()
+        return True
+
+    async def _finds_nothing_due(self) -> bool:
+        """Look whether the outbox has nothing that this worker would be brought, submitted or not."""
+        entered = self._entered
+        try:
+            due = Filter(statuses=_DUE, due_before=await self._tx.store.now())
+            async for run in runs_of(self._tx.store, due):
+                if run.route in self.routes and self._registry.find(run.task) is not None:
+                    return False
+        except StoreError as error:
+            logger.warning("the store did not answer (%s); what is due is looked for again", error)
+            return False
+        return entered == self._entered
 
     # What the engine serves with
 
@@ -246,7 +283,7 @@ class Worker:
         """Execute a claimed run and commit what it came to."""
         self._enter()
         try:
-            await self._execute(claimed, ended)
+            await self._execute(claimed, ended, None)
         except MageflowError:
             assert claimed.run is not None
             logger.exception("the end of run %s could not be committed", claimed.run.key)
@@ -254,7 +291,7 @@ class Worker:
             self._leave()
             self._report_nothing(False)
 
-    async def _execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> RunRecord | None:
+    async def _execute(self, claimed: ClaimReply, ended: Callable[[], None], inject: Inject | None) -> RunRecord | None:
         run = claimed.run
         assert run is not None
         assert run.worker is not None
@@ -262,15 +299,16 @@ class Worker:
             if run.worker != self.key:  # declared dead since: it is, or will be, taken back from what this worker was
                 ended()
                 return None
-            return await self._executor.execute(claimed, run.worker, ended)
+            return await self._executor.execute(claimed, run.worker, ended, inject)
         finally:
             self._holding.drop(run)
 
-    async def deliver(self, run: str) -> Delivered:
+    async def deliver(self, run: str, *, ref: str | None = None, inject: Inject | None = None) -> Delivered:
         """Claim and execute the run of one delivery."""
         if self._closing:
             return Delivered(Reported.HELD_BACK)
-        event = Claim(run=run, worker=self.key, defaults=self._registry.defaults(), token=self._tx.token())
+        defaults = self._registry.defaults()
+        event = Claim(run=run, worker=self.key, ref=ref, defaults=defaults, token=self._tx.token())
         self._enter()
         try:
             with self._holding.asking(event.token):
@@ -278,10 +316,18 @@ class Worker:
                 if reply.verdict is Verdict.CLAIMED:
                     self._take(reply)
             if reply.verdict is Verdict.CLAIMED:
-                return _delivered(await self._execute(reply, _nothing))
+                return delivered(await self._execute(reply, _nothing, inject))
         finally:
             self._leave()
-        return Delivered(_REPORTED[reply.verdict], reply.run)
+        return Delivered(REPORTED[reply.verdict], reply.run)
+
+    async def call_off(self, run: str) -> None:
+        """Stop the body of a run that executes here: for a reason of the core's, else as a cancel."""
+        if await self._executor.is_wanted(run):
+            event = SetControl(
+                run=run, control=Control.CANCEL, defaults=self._registry.defaults(), token=self._tx.token()
+            )
+            await self._tx.commit(ControlReply, (run,), event)
 
     def _report_nothing(self, alone: bool) -> None:
         """Tell a drain that the outbox is empty, if nothing ran beside the look that could have put a row since."""
@@ -349,23 +395,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
 
 def _nothing() -> None:
     return
-
-
-_REPORTED = {
-    Verdict.HELD: Reported.DUPLICATE,
-    Verdict.ABSENT: Reported.DUPLICATE,
-    Verdict.PARKED: Reported.HELD_BACK,
-    Verdict.EARLY: Reported.HELD_BACK,
-    Verdict.ENDED: Reported.ENDED,
-}
-
-
-def _delivered(run: RunRecord | None) -> Delivered:
-    """Say what an attempt of this worker came to."""
-    if run is None:
-        return Delivered(Reported.DUPLICATE)
-    if run.status is RunStatus.SUCCEEDED:
-        return Delivered(Reported.SUCCEEDED, run)
-    if run.status is RunStatus.FAILED or run.failure is not None:
-        return Delivered(Reported.FAILED, run)
-    return Delivered(Reported.HELD_BACK, run)

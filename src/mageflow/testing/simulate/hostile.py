@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.errors import StoreUnavailableError
-from mageflow.ports.engine import Capabilities, Handler
+from mageflow.ports.engine import Capabilities, Engine, Handler, Refused, Submission
 from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.process import Process, Processes
 
@@ -71,7 +71,7 @@ class Broker:
         self.auditor.delivered(process, row.run, delivered)
 
 
-class HostileEngine:
+class HostileEngine(Engine):
     """One process's way to the broker."""
 
     name = "hostile"
@@ -84,13 +84,17 @@ class HostileEngine:
     def route(self, task: str) -> str:
         return f"{self.name}:{len(task) % _QUEUES}"
 
-    async def submit(self, rows: Sequence[OutboxRow]) -> None:
+    def needs_message(self, task: str) -> bool:
+        return len(task) % _QUEUES == 0
+
+    async def submit(self, submissions: Sequence[Submission]) -> Sequence[Refused]:
         await self._process.step()
         self._refuse()
-        for row in rows:
-            self._broker.accept(row)
+        for submission in submissions:
+            self._broker.accept(submission.row)
         await self._process.step()
         self._refuse()
+        return ()
 
     def _refuse(self) -> None:
         among = self._broker.among

@@ -289,7 +289,7 @@ class _World:
 
     async def _part(self) -> None:
         """Let all workers leave; nothing of them may stay."""
-        drains = self.broker is None and self.rng.random() < 0.5  # only the embedded engine tells when nothing is due
+        drains = self.rng.random() < 0.5
         leaving = [
             process.spawn(self._leave(process, worker, drain=drains))
             for process, worker in self.workers.items()
