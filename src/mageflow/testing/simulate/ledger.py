@@ -179,6 +179,21 @@ class Ledger:
         reach = [run, *(self.runs[key] for key in run.lineage if key not in self.purged)]
         return max((each.control for each in reach), key=lambda control: list(Control).index(control))
 
+    def is_stopping(self, run: RunRecord) -> bool:
+        """Whether a chain or swarm has as many failures as stop it."""
+        tally = run.tally
+        return tally is not None and tally.stop_after is not None and tally.failed >= tally.stop_after
+
+    def is_told_off(self, run: RunRecord) -> bool:
+        """Whether a member that has not begun is not to begin any more."""
+        parent = self.runs.get(run.parent or "")
+        return parent is not None and self.is_stopping(parent)
+
+    def members(self, run: RunRecord) -> list[RunRecord]:
+        """Give the runs of the members of a chain or swarm."""
+        caused = (self.runs[key] for key in self.caused.get(run.key, ()))
+        return [each for each in caused if each.place is not None]
+
     def is_retry(self, run: RunRecord) -> bool:
         """Whether somebody wanted this run in place of an ended one with the same cause."""
         return any(run.key == retry_id(key) for key in self.caused.get(run.cause or "", self.runs))
@@ -189,9 +204,9 @@ class Ledger:
             RunStatus.FAILED: [("error", Origin.FAILURE, run.on_error)],
             RunStatus.CANCELLED: [],
         }
-        if run.status not in lists:
-            return {}
-        slots = [*lists[run.status], ("done", Origin.OUTCOME, run.on_done)]
+        slots = [*lists.get(run.status, ()), ("done", Origin.OUTCOME, run.on_done)]
+        if not run.status.is_terminal:
+            slots = [("error", Origin.FAILURE, run.on_error)] if self.is_stopping(run) else []
         return {
             callback_id(life_of(run.key, run.created_at), slot, place): (origin, key)
             for slot, origin, keys in slots
