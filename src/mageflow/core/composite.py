@@ -183,7 +183,9 @@ def _tell_off(work: Work, run: RunRecord) -> RunRecord:
     begin = tally.made
     for place, member in enumerate(_members(work, run, begin, begin + most), start=begin):
         signature = work.signature(member.signature)
-        if signature is not None and signature.on_done:
+        earlier = _earlier(work, run, place)
+        succeeded = earlier is not None and earlier.status is RunStatus.SUCCEEDED
+        if succeeded or (signature is not None and signature.on_done):
             _make_member(work, run.key, place, member, told_off=True)
         else:
             current = _current(work, run)

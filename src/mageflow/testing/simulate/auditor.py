@@ -128,6 +128,8 @@ class Auditor:
         self._hold(not late, "no run begins after its schedule_timeout", name)
         control = self.ledger.control(after)
         self._hold(control is Control.NONE, "a claim obeys the controls of the lineage", f"{name}: {control}")
+        told_off = not before.attempt and self.ledger.is_told_off(after)
+        self._hold(not told_off, "a member that is told off does not begin", name)
         owner = self.ledger.workers.get(after.worker or "", process)
         self._hold(owner is process, "a worker claims for itself", f"{name}: {process.name} for {owner.name}")
 

@@ -59,9 +59,7 @@ class Composites:
         members = self._ledger.members(run)
         live = [member for member in members if not member.status.is_terminal]
         self._hold(0 <= tally.ended <= tally.made <= tally.total, "the tally adds up", name)
-        places = {member.place for member in members if not self._ledger.is_retry(member)}
-        retried = sum(self._ledger.is_retry(member) for member in members)
-        self._hold(len(places) == len(members) - retried, "each member exists once", name)
+        self._hold(len({member.place for member in members}) == len(members), "each member exists once", name)
         self._hold(len(live) <= window, "no more members are live than the window has room for", name)
         if run.status.is_terminal:
             self._hold(not live, "a join waits for all members", f"{name}: {len(live)} are live")

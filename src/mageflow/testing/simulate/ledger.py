@@ -80,6 +80,7 @@ class Ledger:
         self._clock = clock
         self._beats: dict[str, float] = {}
         self._lapsed: set[str] = set()
+        self._retries: set[str] = set()
 
     def now(self) -> float:
         return self._clock.now()
@@ -140,10 +141,15 @@ class Ledger:
                 self._beats[record.key] = self.among.uptime()
         for before, after in changes:
             self._tell(process, before, after)
-            if before is None and after.cause is not None:
-                self.caused.setdefault(after.cause, []).append(after.key)
+            if before is None:
+                self._note_new(after)
         self._note_claim(decision.reply)
         return changes
+
+    def _note_new(self, run: RunRecord) -> None:
+        self._retries.add(retry_id(run.key))
+        if run.cause is not None:
+            self.caused.setdefault(run.cause, []).append(run.key)
 
     def purge(self, keys: Iterable[str]) -> None:
         """Note what the purge took, which no decision shows."""
@@ -196,7 +202,7 @@ class Ledger:
 
     def is_retry(self, run: RunRecord) -> bool:
         """Whether somebody wanted this run in place of an ended one with the same cause."""
-        return any(run.key == retry_id(key) for key in self.caused.get(run.cause or "", self.runs))
+        return run.key in self._retries
 
     def expected(self, run: RunRecord) -> dict[str, tuple[Origin, str]]:
         lists = {

@@ -9,10 +9,12 @@ from typing import Any
 
 from mageflow.core.members import Form
 
-__all__ = ["DEEPEST", "TASKS", "Node", "Place", "Tree", "draw_tree"]
+__all__ = ["DEEPEST", "TASKS", "TREES", "Node", "Place", "Tree", "draw_trees"]
 
 DEEPEST = 4
 TASKS = ("step", "stage")
+TREES = 4
+"""How many trees have one seed: side by side they cost less, and get into each other's way."""
 
 _ACTS = ("succeed", "succeed", "succeed", "succeed", "fail", "fail", "break", "refuse", "mend")
 
@@ -65,7 +67,6 @@ class Node:
 class Tree:
     """All of it, and what is sent to its root."""
 
-    seed: int
     root: Node
     sent: dict[str, Any]
 
@@ -114,24 +115,25 @@ def _described(node: Node) -> str:
     return ", ".join(word for word in words if word)
 
 
-def draw_tree(seed: int) -> Tree:
-    """Draw the tree of a seed."""
-    rng = random.Random(f"tree {seed}")
-    return _Drawer(rng).tree(seed)
+def draw_trees(seed: int) -> list[Tree]:
+    """Draw the trees of a seed, which grow side by side."""
+    rng = random.Random(f"trees {seed}")
+    return [_Drawer(rng, letter).tree() for letter in "abcd"[:TREES]]
 
 
 class _Drawer:
-    def __init__(self, rng: random.Random) -> None:
+    def __init__(self, rng: random.Random, letter: str) -> None:
         self._rng = rng
+        self._letter = letter
         self._left = rng.choice((3, 6, 9, 14))
         """How many nodes it may have, more or less."""
         self._count = 0
         self._tasks: list[Node] = []
 
-    def tree(self, seed: int) -> Tree:
+    def tree(self) -> Tree:
         rng = self._rng
         root = self._composite(1) if rng.random() < 0.95 else self._task(1)
-        return Tree(seed, root, rng.choice(({}, {"k": "sent"}, {"k": "sent", "x": {"sent": 1}})))
+        return Tree(root, rng.choice(({}, {"k": "sent"}, {"k": "sent", "x": {"sent": 1}})))
 
     def _some(self, chance: float) -> bool:
         return self._rng.random() < chance
@@ -139,7 +141,7 @@ class _Drawer:
     def _new(self, form: Form) -> Node:
         self._count += 1
         self._left -= 1
-        node = Node(f"{form.value[0]}{self._count}", form)
+        node = Node(f"{self._letter}{self._count}", form)
         if self._some(0.3):
             node.bound["k"] = node.name
         if self._some(0.3):

@@ -219,10 +219,10 @@ class Model:
             above.append(run.key)
         return above
 
-    @staticmethod
-    def _is_stopped(run: RunRecord) -> bool:
-        tally = run.tally
-        return tally is not None and tally.stop_after is not None and tally.failed >= tally.stop_after
+    def _is_stopped(self, run: RunRecord) -> bool:
+        node = self._nodes.get(run.signature)
+        limit = node.stop_after if node is not None else None
+        return limit is not None and run.tally is not None and run.tally.failed >= limit
 
     # Chains and swarms
 

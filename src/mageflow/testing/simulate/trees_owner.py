@@ -38,14 +38,14 @@ class Owner:
         self._ledger = ledger
         self._history = ledger.history
         self._rng = rng
-        self._tree = tree
+        self.tree = tree
         self._mood = rng.choice(_MOODS)
         self._added: dict[str, int] = {}
         self._open = [node for node in tree.nodes() if not node.closed]
 
     async def tend(self, until: float, mean_pause: float) -> None:
         """Sign and start the tree, then do one thing after the other until it is `until` by the loop's time."""
-        for node in self._tree.nodes():
+        for node in self.tree.nodes():
             await self._sign(node)
         await self._start()
         loop = asyncio.get_running_loop()
@@ -68,11 +68,11 @@ class Owner:
 
     async def retry_ended(self) -> bool:
         """Try the tree again, or leave it; give whether it was tried."""
-        latest = self._roots()[-1]
+        latest = self.roots()[-1]
         if latest.status is RunStatus.SUCCEEDED or self._rng.random() < 0.5:
             return False
-        known = len(self._roots())
-        await self._surely(lambda: self._kernel.retry(latest.key), lambda: len(self._roots()) > known)
+        known = len(self.roots())
+        await self._surely(lambda: self._kernel.retry(latest.key), lambda: len(self.roots()) > known)
         self._history.count(self._process.name, "retry", self._history.name(latest.key))
         return True
 
@@ -144,27 +144,34 @@ class Owner:
             await self._surely(lambda record=record: self._kernel.membership.put((record,), _DAY), lambda: False)  # type: ignore[misc]
 
     async def _start(self) -> None:
-        signature = self._ledger.signatures[self._tree.root.key]
-        sent = msgspec.json.encode(self._tree.sent) if self._tree.sent else None
+        signature = self._ledger.signatures[self.tree.root.key]
+        sent = msgspec.json.encode(self.tree.sent) if self.tree.sent else None
         await self._surely(
-            lambda: self._kernel.start(signature, sent=sent, options=Options()), lambda: bool(self._ledger.runs)
+            lambda: self._kernel.start(signature, sent=sent, options=Options()), lambda: bool(self.roots())
         )
 
-    def _roots(self) -> list[RunRecord]:
-        roots = [run for run in self._ledger.runs.values() if run.cause is None]
+    def roots(self) -> list[RunRecord]:
+        """Give the runs of the tree's root, the tries of it in their order."""
+        key = self.tree.root.key
+        roots = [run for run in self._ledger.runs.values() if run.cause is None and run.signature == key]
         return sorted(roots, key=lambda run: run.created_at)
+
+    def runs(self) -> dict[str, RunRecord]:
+        """Give all runs of the tree."""
+        roots = {run.key for run in self.roots()}
+        return {key: run for key, run in self._ledger.runs.items() if (run.root or key) in roots}
 
     # What it does to the tree
 
     def _some_run(self) -> str:
-        runs = list(self._ledger.runs)
+        runs = list(self.runs())
         return runs[0] if self._rng.random() < 0.3 else self._rng.choice(runs)
 
     async def _hold(self) -> None:
         await self._control(self._some_run(), self._rng.choice((Control.SUSPEND, Control.INTERRUPT)))
 
     async def _let_go(self) -> None:
-        held = [run.key for run in self._ledger.runs.values() if run.control in (Control.SUSPEND, Control.INTERRUPT)]
+        held = [run.key for run in self.runs().values() if run.control in (Control.SUSPEND, Control.INTERRUPT)]
         await self._control(self._rng.choice(held) if held else self._some_run(), Control.NONE)
 
     async def _cancel(self) -> None:
@@ -177,8 +184,8 @@ class Owner:
         await self._kernel.control_run(key, control)
 
     async def _retry(self) -> None:
-        latest = self._roots()[-1]
-        if latest.status.is_terminal and len(self._roots()) < 3:
+        latest = self.roots()[-1]
+        if latest.status.is_terminal and len(self.roots()) < 3:
             self._history.count(self._process.name, "retry", self._history.name(latest.key))
             await self._kernel.retry(latest.key)
 
@@ -207,16 +214,14 @@ class Owner:
         await self._kernel.membership.close(node.key)
 
     async def _resize(self) -> None:
-        swarms = [node for node in self._tree.nodes() if node.form is Form.SWARM]
+        swarms = [node for node in self.tree.nodes() if node.form is Form.SWARM]
         if swarms:
             node = self._rng.choice(swarms)
             self._history.count(self._process.name, "resize", node.name)
             await self._kernel.membership.resize(node.key, self._rng.choice((1, 2, 5)))
 
     async def _let_all_go(self) -> None:
-        for key in [
-            run.key for run in self._ledger.runs.values() if run.control in (Control.SUSPEND, Control.INTERRUPT)
-        ]:
+        for key in [run.key for run in self.runs().values() if run.control in (Control.SUSPEND, Control.INTERRUPT)]:
             await self._surely(lambda key=key: self._control(key, Control.NONE), lambda: False)  # type: ignore[misc]
 
     async def _close_all(self) -> None:

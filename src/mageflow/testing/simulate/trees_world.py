@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
@@ -19,13 +19,13 @@ from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.ledger import Body
 from mageflow.testing.simulate.loop import VirtualLoop
 from mageflow.testing.simulate.process import Process
-from mageflow.testing.simulate.trees import TASKS, Node, Tree, draw_tree
+from mageflow.testing.simulate.trees import TASKS, Node, Tree, draw_trees
 from mageflow.testing.simulate.trees_model import Mismatch, Model, fails, is_tried_again, value_of
 from mageflow.testing.simulate.trees_owner import Owner
 from mageflow.testing.simulate.weather import SimulationFailed
 from mageflow.testing.simulate.world import LEASE, Outcome, World, live_through
 
-__all__ = ["TreeFailed", "simulate_tree"]
+__all__ = ["TreeFailed", "simulate_trees"]
 
 _NEVER = 1e6
 """Losses and seconds that no run sees: what a tree comes to does not depend on how many workers died of it."""
@@ -37,13 +37,13 @@ class TreeFailed(Exception):
     `seed` repeats it; `invariant` says in a few words what was to hold.
     """
 
-    def __init__(self, tree: Tree, failure: SimulationFailed) -> None:
+    def __init__(self, trees: Sequence[Tree], failure: SimulationFailed) -> None:
         told = str(failure).rpartition("\n\nRepeat it with")[0]
+        pictures = "\n\n".join(tree.picture() for tree in trees)
         super().__init__(
-            f"{told}\n\nThe tree:\n{tree.picture()}\n\n"
-            f"Repeat it with: python -m mageflow.testing.simulate --trees --seed {tree.seed}"
+            f"{told}\n\n{pictures}\n\nRepeat it with: python -m mageflow.testing.simulate --trees --seed {failure.seed}"
         )
-        self.seed = tree.seed
+        self.seed = failure.seed
         self.invariant = failure.invariant
 
 
@@ -51,18 +51,19 @@ class Failing(Exception):
     """A body that fails as planned."""
 
 
-def simulate_tree(seed: int, tree: Tree | None = None) -> Outcome:
-    """Grow the tree of a seed, or another one in the same weather.
+def simulate_trees(seed: int, trees: Sequence[Tree] | None = None) -> Outcome:
+    """Grow the trees of a seed, or others in the same weather.
 
     Raises:
-        TreeFailed: it did not come to what it must.
+        TreeFailed: one did not come to what it must.
     """
-    grown = tree if tree is not None else draw_tree(seed)
+    grown = trees if trees is not None else draw_trees(seed)
     loop = VirtualLoop()
+    world = _TreeWorld(seed, grown, loop)
     try:
-        return live_through(_TreeWorld(grown, loop), loop)
+        return live_through(world, loop)
     except SimulationFailed as failure:
-        raise TreeFailed(grown, failure) from failure
+        raise TreeFailed([world.culprit] if world.culprit is not None else grown, failure) from failure
 
 
 class _TreeAuditor(Auditor):
@@ -74,13 +75,16 @@ class _TreeAuditor(Auditor):
 
 class _TreeWorld(World):
     tasks = TASKS
+    fewest = 2
 
-    def __init__(self, tree: Tree, loop: VirtualLoop) -> None:
-        super().__init__(tree.seed, loop)
+    def __init__(self, seed: int, trees: Sequence[Tree], loop: VirtualLoop) -> None:
+        super().__init__(seed, loop)
         self.auditor = _TreeAuditor(self.ledger)
         self.patience = Patience(lease=LEASE, unknown_task_after=_NEVER, max_losses=int(_NEVER))
-        self._tree = tree
-        self._nodes = {node.name: node for node in tree.nodes()}
+        self.culprit: Tree | None = None
+        """The tree that did not come to what it must."""
+        self._trees = trees
+        self._nodes = {node.name: node for tree in trees for node in tree.nodes()}
         self._messages: dict[str, list[Mapping[str, Any]]] = defaultdict(list)
 
     async def _live(self) -> None:
@@ -90,29 +94,35 @@ class _TreeWorld(World):
         self._start_worker()
         process = self.among.start("owner")
         process.spared = True
-        owner = Owner(self._kernel(process, list(TASKS)), process, self.ledger, rng, self._tree)
-        tending = process.spawn(owner.tend(until, rng.choice((0.1, 0.4))))
-        self.customers[process] = tending
+        kernel = self._kernel(process, list(TASKS))
+        owners = [Owner(kernel, process, self.ledger, rng, tree) for tree in self._trees]
+        tending = [process.spawn(owner.tend(until, rng.choice((0.1, 0.4)))) for owner in owners]
+        self.customers[process] = tending[0]
         while self.loop.time() < until:
             await asyncio.sleep(min(rng.expovariate(1 / self.faults.trouble_every), 3.0))
             self._trouble(until)
         self._end_storm()
-        self._staff()
-        await tending
-        await process.spawn(owner.finish())
-        if await self._settle() and await process.spawn(owner.retry_ended()) and not await self._settle():
+        if not any(self.knows_all[each] and each.alive and not each.leaving for each in self.workers):
+            self._start_worker(knows_all=True)
+        for owner, tended in zip(owners, tending, strict=True):
+            await tended
+            await process.spawn(owner.finish())
+        if not await self._settle():
             return
-        if self.history.failure is None:
-            await self._judge(owner)
+        if any([await process.spawn(owner.retry_ended()) for owner in owners]) and not await self._settle():
+            return
+        for owner in owners:
+            if self.history.failure is None:
+                await self._judge(owner)
 
     async def _judge(self, owner: Owner) -> None:
-        retried = self.ledger.is_retry
+        tree = owner.tree
         lists = await owner.lists()
-        nodes = self._tree.nodes()
-        model = Model(nodes, self.ledger.runs, self._messages, lists, owner.asked, retried)
+        model = Model(tree.nodes(), owner.runs(), self._messages, lists, owner.asked, self.ledger.is_retry)
         try:
-            model.check(self._tree.root, self._tree.sent)
+            model.check(tree.root, tree.sent)
         except Mismatch as mismatch:
+            self.culprit = tree
             self.history.fail(mismatch.invariant, mismatch.detail)
             return
         await self._compare()

@@ -129,6 +129,8 @@ class World:
 
     tasks: Iterable[str] = tuple(TASKS)
     """The names of the tasks that there are."""
+    fewest = 3
+    """With how many workers no misfortune befalls anybody."""
 
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.loop = loop
@@ -258,7 +260,7 @@ class World:
         working = [process for process in self.among.living() if process in self.workers and not process.leaving]
         if not any(process.alive for process in self.customers):
             self._start_customer(until)
-        if len(working) < 3:
+        if len(working) < self.fewest:
             self._start_worker()
             return
         process = rng.choice(self.among.living())
