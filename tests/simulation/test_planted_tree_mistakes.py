@@ -73,7 +73,10 @@ def a_swarm_that_is_stopped_goes_on(patch: Patch) -> None:
 
 
 def members_that_are_told_off_begin(patch: Patch) -> None:
-    everywhere(patch, "is_told_off", lambda work, run: False)  # pyright: ignore[reportUnknownLambdaType]
+    def is_told_off(work: Work, run: RunRecord) -> bool:
+        return False
+
+    everywhere(patch, "is_told_off", is_told_off)
 
 
 def members_that_are_told_off_fire_nothing(patch: Patch) -> None:
@@ -184,7 +187,9 @@ def an_addition_is_made_each_time_it_is_sent(patch: Patch) -> None:
 
 
 def additions_do_not_reach_the_live_run(patch: Patch) -> None:
-    patch.setattr(flow, "_feed", lambda work, run: None)  # pyright: ignore[reportUnknownLambdaType]
+    def feed(work: Work, run: RunRecord) -> None: ...
+
+    patch.setattr(flow, "_feed", feed)
 
 
 def a_swarm_that_is_closed_late_never_joins(patch: Patch) -> None:

@@ -298,10 +298,10 @@ class Auditor:
         if run.origin is Origin.RESULT:
             fits = message.get("results") == _plain(cause.result)
         elif run.origin is Origin.FAILURE:
-            was: dict[str, Any] | None = _plain(cause.message)
+            was: dict[str, Any] = _plain(cause.message) or {}
             changed = {"failure", *bound}
-            if was is None:  # it never received any: what was sent to it, and bound to it by then
-                was = _plain(cause.sent) if cause.origin is Origin.MESSAGE and cause.sent is not None else {}
+            if cause.message is None:  # it never received any: what was sent to it, and bound to it by then
+                was = (_plain(cause.sent) if cause.origin is Origin.MESSAGE else None) or {}
                 changed |= self.ledger.bound_to.get(cause.key, set())
             fits = _covers(message, {key: was[key] for key in was if key not in changed})
             fits = fits and (run.task != "alarm" or message["failure"]["run_id"] == cause.key)
@@ -309,7 +309,7 @@ class Auditor:
             outcome = message["outcome" if run.task == "report" else "results"]
             told = (outcome.get("run_id"), outcome.get("status"), outcome.get("attempts"))
             fits = told == (cause.key, cause.status.value, cause.attempt)
-        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}, of {cause}")
+        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}")
 
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""

@@ -129,6 +129,7 @@ class _Drawer:
         """How many nodes it may have, more or less."""
         self._count = 0
         self._tasks: list[Node] = []
+        """Those that may stand in another place too."""
 
     def tree(self) -> Tree:
         rng = self._rng
@@ -160,7 +161,8 @@ class _Drawer:
         node.retries = rng.choice((0, 0, 1, 2))
         node.span = rng.choice((0.0, 0.0, 0.1, 1.0))
         self._call_back(node, depth, 0.15)
-        self._tasks.append(node)
+        if not any(nodes for _, nodes in node.callbacks()):
+            self._tasks.append(node)
         return node
 
     def _composite(self, depth: int) -> Node:
@@ -173,10 +175,10 @@ class _Drawer:
             node.window = rng.choice((1, 2, 3, 30))
             node.stop_after = rng.choice((None, None, 1, 2))
             node.members = self._places(rng.choice((0, 1, 2, 3, 4)), depth)
-            if self._some(0.3):
+            if self._some(0.4):
                 node.closed = False
                 node.auto_close = self._some(0.3)
-                node.later = self._places(rng.choice((0, 1, 2)), depth)
+                node.later = self._places(rng.choice((1, 2, 3)), depth)
         self._call_back(node, depth, 0.35)
         return node
 

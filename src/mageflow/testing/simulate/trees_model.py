@@ -80,7 +80,7 @@ def is_tried_again(run: RunRecord, runs: Mapping[str, RunRecord], is_retry: Call
 def normal(message: Any) -> Any:
     """Give a message without what differs from one interleaving to the next: ids, tracebacks, numbers of attempts."""
     if isinstance(message, list):
-        return [normal(each) for each in message]
+        return [normal(each) for each in message]  # pyright: ignore[reportUnknownVariableType]
     if not isinstance(message, dict):
         return message
     fields = cast("Message", message)

@@ -50,7 +50,7 @@ class Owner:
         await self._start()
         loop = asyncio.get_running_loop()
         acts = (self._hold, self._let_go, self._cancel, self._retry, self._add, self._close, self._resize)
-        weights = (*self._mood, 3 if self._open else 0, 1 if self._open else 0, 1)
+        weights = (*self._mood, 8 if self._open else 0, 1 if self._open else 0, 1)
         while loop.time() < until:
             await asyncio.sleep(self._rng.expovariate(1 / mean_pause))
             await self._process.thawed()
