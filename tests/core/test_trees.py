@@ -1,154 +1,178 @@
-"""Stories of chains and swarms."""
+"""Stories of chains and swarms; some were bugs that random trees found."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
-from msgspec import Raw
-
-from mageflow.core.decision import Decision
-from mageflow.core.events import AddMembers, CloseMembers, KeepCallbacks, PutMembers, PutSignature, Start
-from mageflow.core.ids import SIGNATURE
-from mageflow.core.members import Form, Member, Roster, Tally, members_keys
-from mageflow.core.records import MembersRecord, Record, RunRecord, SignatureRecord, index_of, replace
-from mageflow.core.replies import ControlReply, MembersReply, Refusal, SignatureReply, StartReply
+from mageflow.core.events import Stopped
+from mageflow.core.options import Options
+from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
-from tests.core.harness import DAY, DONE, ROUTE, World
+from tests.core.harness import World, failed
 
 
-class Trees(World):
-    """A world with chains and swarms, whose runs the invariants of tasks do not fit."""
-
-    def _check(self, decision: Decision, before: Mapping[str, Record | None]) -> None: ...
-
-    def compose(
-        self,
-        form: Form,
-        *members: str,
-        window: int = 30,
-        closed: bool = True,
-        **kwargs: Any,
-    ) -> str:
-        """Keep a chain or swarm of signatures; give its key."""
-        self._serial += 1
-        chain = form is Form.CHAIN
-        key = f"{SIGNATURE}{self._serial:010d}{form.value}"
-        listed = tuple(Member(signature=member) for member in members)
-        page = MembersRecord(key=members_keys(key, 0, 1)[0], created_at=0.0, owner=key, members=listed)
-        self.commit(MembersReply, PutMembers(records=(page,), active_ttl=DAY, token=self.token()))
-        record = SignatureRecord(
-            key=key,
-            created_at=0.0,
-            task=form.value,
-            route=ROUTE,
-            form=form,
-            roster=Roster(
-                count=len(members), closed=closed, window=1 if chain else window, stop_after=1 if chain else None
-            ),
-            kwargs=kwargs,
-            active_ttl=DAY,
-            done_ttl=3 * 3600.0,
-        )
-        reply = self.commit(SignatureReply, PutSignature(record=record, token=self.token()))
-        assert not reply.missing, f"there is no {reply.missing}"
-        return key
+def tried(world: World, run: str) -> str:
+    """Try a run again; give the new one."""
+    reply = world.retry(run)
+    assert reply.run is not None
+    return reply.run.key
 
 
-def test_the_members_of_a_swarm_whose_signature_is_gone_are_executed_with_what_it_bound() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, world.sign("first"), world.sign("second"), window=1, colour="red")
-    run = world.start(swarm, b'{"sent": 1}')
-    keep = KeepCallbacks(run=run, kwargs=world.signature(swarm).kwargs, token=world.token())
-    world.commit(ControlReply, keep)
-    world.remove(swarm)
-    (first,) = world.callbacks(run)
-    world.finish(first.key)
-    (second,) = world.due()
-    offer = world.claim(second).offer
-    assert offer is not None
-    assert (offer.sent, offer.layers[-1]) == (Raw(b'{"sent": 1}'), {"colour": "red"})
-    world.end(second, DONE)
+def counts(run: RunRecord) -> tuple[int, int, int]:
+    assert run.tally is not None
+    return run.tally.succeeded, run.tally.failed, run.tally.cancelled
+
+
+def test_a_chain_goes_step_by_step_and_ends_with_its_last() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one"), world.sign("two"), success=[bell]))
+
+    assert list(world.members(run)) == [0]
+    world.finish(world.members(run)[0].key)
+    assert list(world.members(run)) == [0, 1]
+    assert world.callbacks(run) == [*world.members(run).values()], "members, and no callback yet"
+    world.finish(world.members(run)[1].key)
+
     assert world.status(run) is RunStatus.SUCCEEDED
+    assert world.tasks_called(run)[-1] == "bell"
+    world.check_all()
 
 
-def test_an_open_swarm_that_is_removed_is_closed_so_its_run_ends_with_its_members() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, world.sign("only"), closed=False)
-    run = world.start(swarm)
-    world.remove(swarm)
-    (only,) = world.due()
+def test_a_swarm_fills_its_window_and_joins_once() -> None:
+    world = World()
+    bell = world.sign("bell")
+    task = world.sign("task")
+    run = world.start(world.swarm(task, task, task, window=2, success=[bell]))
+
+    assert list(world.members(run)) == [0, 1]
+    world.finish(world.members(run)[1].key)
+    assert list(world.members(run)) == [0, 1, 2]
+    world.finish(world.members(run)[2].key)
     assert world.status(run) is RunStatus.RUNNING
-    world.finish(only)
+    world.finish(world.members(run)[0].key)
+
     assert world.status(run) is RunStatus.SUCCEEDED
+    assert world.tasks_called(run).count("bell") == 1
+    world.check_all()
 
 
-def test_an_open_swarm_without_members_that_is_removed_ends_at_once() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
+def test_a_narrower_window_waits_until_members_have_ended() -> None:
+    world = World()
+    task = world.sign("task")
+    run = world.start(world.swarm(*[task] * 5, window=3))
+    world.resize(run, 1)
+
+    world.finish(world.members(run)[0].key)
+    world.finish(world.members(run)[1].key)
+    assert len(world.members(run)) == 3
+    world.finish(world.members(run)[2].key)
+    assert len(world.members(run)) == 4
+
+
+def test_a_swarm_that_stops_in_a_retry_keeps_the_members_that_had_succeeded() -> None:
+    """They stand in it too, and so are counted: told off is what never began, in no life."""
+    world = World()
+    task = world.sign("task")
+    swarm = world.swarm(task, task, task, window=3, stop_after=1)
+    first = world.start(swarm)
+    world.resize(first, 1)
+    world.finish(world.members(first)[2].key)
+    world.claim(world.members(first)[1].key)
+    world.finish(world.members(first)[0].key, failed(retry=False))
+    world.end(world.members(first)[1].key, failed(retry=False))
+    world.advance_all()
+    assert counts(world.run(first)) == (1, 2, 0)
+
+    second = tried(world, first)
+    world.finish(world.members(second)[0].key, failed(retry=False))
+    world.advance_all()
+
+    assert world.status(second) is RunStatus.FAILED
+    assert counts(world.run(second)) == (1, 1, 1)
+
+
+def test_a_swarm_closed_after_its_last_member_ended_joins_then() -> None:
+    world = World()
+    swarm = world.swarm(closed=False)
     run = world.start(swarm)
-    world.remove(swarm)
+    world.add(swarm, world.sign("task"))
+    world.finish(world.members(run)[0].key)
+    assert world.status(run) is RunStatus.RUNNING
+
+    world.close(swarm)
+
     assert world.status(run) is RunStatus.SUCCEEDED
+    world.check_all()
 
 
-def test_what_is_bound_for_one_run_stands_over_what_its_signature_binds() -> None:
-    world = Trees()
-    member = world.sign("member", colour="blue", size=1)
-    swarm = world.compose(Form.SWARM, member, colour="red")
-    world.commit(StartReply, Start(run="run_x", signature=swarm, kwargs={"size": 2}, token=world.token()))
-    (made,) = world.callbacks("run_x")
-    offer = world.claim(made.key).offer
-    assert offer is not None
-    merged: dict[str, object] = {}
-    for layer in offer.layers:
-        assert not isinstance(layer, Raw)
-        merged |= layer
-    assert merged == {"colour": "red", "size": 2}
-
-
-def test_a_run_that_tries_another_one_again_keeps_it_also_when_it_has_ended() -> None:
-    tried = RunRecord(
-        key="run_2",
-        created_at=0.0,
-        signature="sig_1",
-        task="swarm",
-        route=ROUTE,
-        status=RunStatus.SUCCEEDED,
-        due_at=0.0,
-        form=Form.SWARM,
-        tally=Tally(total=1, window=1, made=1, succeeded=1, earlier="run_1"),
-        done_ttl=1.0,
-    )
-    assert index_of(tried).names == ("run_1",)
-
-
-def test_a_swarm_within_itself_fails_there_and_is_not_made_again() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
-    around = world.compose(Form.CHAIN, swarm, world.sign("after"))
-    add = AddMembers(key=swarm, members=(Member(signature=around),), token=world.token())
-    world.commit(MembersReply, add)
-    world.commit(SignatureReply, CloseMembers(key=swarm, token=world.token()))
+def test_an_addition_whose_reply_was_lost_is_made_once() -> None:
+    world = World()
+    swarm = world.swarm(closed=False)
     run = world.start(swarm)
-    assert [(each.task, each.status) for each in world.runs()] == [
-        ("swarm", RunStatus.SUCCEEDED),
-        ("chain", RunStatus.FAILED),
-        ("swarm", RunStatus.FAILED),
-    ]
-    failure = world.runs()[2].failure
-    assert failure is not None
-    assert failure.type == "EndlessNestingError"
-    assert world.run(run).tally == Tally(total=1, window=30, made=1, failed=1)
+    reply = world.add(swarm, world.sign("task"))
+    again = world.again(type(reply))
+
+    assert again.refusal is None
+    assert list(world.members(run)) == [0]
 
 
-def test_an_addition_of_which_more_is_to_come_is_refused_as_a_whole() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
-    record = world.signature(swarm)
-    assert record.roster is not None
-    world.records[swarm] = replace(record, roster=replace(record.roster, most=3))
-    one = Member(signature=world.sign("one"))
-    refused = AddMembers(key=swarm, members=(one, one), more=2, token=world.token())
-    assert world.commit(MembersReply, refused).refusal is Refusal.FULL
-    taken = AddMembers(key=swarm, members=(one, one), more=1, token=world.token())
-    assert world.commit(MembersReply, taken).refusal is None
+def test_an_open_swarm_cancelled_before_it_began_ends_when_it_is_tried_again_closed() -> None:
+    world = World()
+    swarm = world.swarm(world.sign("task"), closed=False, options=Options(delay=5))
+    first = world.start(swarm)
+    world.cancel(first)
+    world.close(swarm)
+
+    second = tried(world, first)
+    world.finish(world.members(second)[0].key)
+
+    assert world.status(second) is RunStatus.SUCCEEDED, "nobody can close it any more"
+
+
+def test_the_done_callbacks_of_a_cancelled_step_are_not_cancelled_with_its_chain() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one", done=[bell]), world.sign("two"), done=[bell]))
+    step = world.members(run)[0].key
+    world.cancel(step)
+    world.advance_all()
+
+    assert world.status(run) is RunStatus.CANCELLED
+    assert list(world.members(run)) == [0]
+    (of_step,) = world.callbacks(step)
+    (of_chain,) = (each for each in world.callbacks(run) if each.place is None)
+    assert world.finish(of_step.key).status is RunStatus.SUCCEEDED
+    assert world.finish(of_chain.key).status is RunStatus.SUCCEEDED
+    world.check_all()
+
+
+def test_the_done_callbacks_of_a_step_cancelled_in_a_held_chain_wait_for_its_resume() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one", done=[bell]), world.sign("two")))
+    step = world.members(run)[0].key
+    world.suspend(run)
+    world.advance_all()
+    world.cancel(step)
+    (callback,) = world.callbacks(step)
+    assert callback.status is RunStatus.SUSPENDED
+
+    world.resume(run)
+    world.advance_all()
+
+    assert world.finish(callback.key).status is RunStatus.SUCCEEDED
+
+
+def test_a_cancel_that_still_goes_round_spares_the_done_callbacks_of_what_it_cancelled() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.swarm(world.sign("task"), done=[bell]))
+    member = world.members(run)[0].key
+    world.claim(member)
+    world.cancel(run)
+    world.end(member, Stopped())
+    assert world.status(run) is RunStatus.CANCELLED
+    (callback,) = (each for each in world.callbacks(run) if each.place is None)
+
+    world.advance_all()
+
+    assert world.finish(callback.key).status is RunStatus.SUCCEEDED
