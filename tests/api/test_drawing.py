@@ -296,6 +296,27 @@ async def test_the_run_of_a_large_swarm_counts_and_shows_those_that_failed(mage:
     assert (called.title, called.status) == ("report", "succeeded")
 
 
+async def test_a_run_whose_signature_is_gone_is_drawn_as_far_as_it_is_known(mage: Mageflow, shop: Shop) -> None:
+    chain = await mage.chain([shop.read, shop.parse])
+    swarm = await mage.swarm(task=shop.read, inputs=[{}] * 20)
+    runs = [await chain.start({}), await swarm.start({})]
+    for signature in (chain, swarm):
+        assert await signature.remove()
+    for run in runs:
+        drawing = await run.draw()
+        check(drawing)
+        assert drawing.boxes[0].status == "running"
+
+
+async def test_a_run_that_is_gone(mage: Mageflow, shop: Shop) -> None:
+    run = await (await mage.sign(shop.read)).start({})
+    other = Mageflow(store="memory://")
+    async with other:
+        handle = RunHandle[Any](other._kernel, run._record)  # pyright: ignore[reportPrivateUsage]
+        (box,) = (await handle.draw()).boxes
+    assert (box.kind, box.key) == (BoxKind.REMOVED, run.id)
+
+
 async def test_a_run_of_a_task_says_its_attempt(mage: Mageflow) -> None:
     @mage.task(retries=3, backoff_factor=600)
     async def fails() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mageflow import Explanation, Mageflow, RunOptions, RunStatus, SwarmConfig
+from mageflow import Explanation, Mageflow, OptionError, Progress, RunOptions, RunStatus, SwarmConfig
 from tests.api.conftest import until_status, work
 from tests.api.test_explain import a_worker, command
 
@@ -257,6 +257,32 @@ async def test_a_cancelled_swarm(mage: Mageflow, gate: Gate) -> None:
     told = await mage.explain(run.id)
     assert told.status == "cancelled"
     assert ": it was cancelled itself. 2 of its 2 members have ended (2 cancelled)." in told.reason
+
+
+async def test_what_is_left_to_a_worker_says_so_where_there_is_none(mage: Mageflow, gate: Gate) -> None:
+    swarm = await mage.swarm(
+        task=gate.quick, inputs=({"n": n} for n in range(1000)), config=SwarmConfig(max_concurrency=1000)
+    )
+    run = await swarm.start()
+    told = await mage.explain(run.id)
+    assert " are on their way, and a worker is to begin more: " in told.reason
+    assert told.reason.endswith(f" No worker is running on {mage.store.location} that would carry on with that.")
+    assert told.next_step == a_worker(mage)
+
+
+async def test_one_run_of_a_swarm_is_resumed_with_another_window(mage: Mageflow, gate: Gate) -> None:
+    swarm = await mage.swarm([gate.quick] * 9, config=SwarmConfig(max_concurrency=2), is_swarm_closed=True)
+    run, other = await swarm.start({}), await swarm.start({})
+    await run.suspend()
+    await run.resume(max_concurrency=4)
+    assert (await mage.explain(run.id)).facts["window"] == 4
+    assert (await run.info()).progress == Progress(total=9, waiting=5, running=4)
+    assert (await mage.explain(other.id)).facts["window"] == 2, "that one alone"
+    with pytest.raises(OptionError, match="max_concurrency"):
+        await run.resume(max_concurrency=0)
+    chain = await (await mage.chain([gate.quick, gate.quick])).start({})
+    with pytest.raises(OptionError, match="is for swarms"):
+        await chain.resume(max_concurrency=2)
 
 
 async def test_a_chain_that_waits_for_its_time_and_one_that_is_due(mage: Mageflow, gate: Gate) -> None:

@@ -255,7 +255,7 @@ async def test_something_else_at_the_same_place_is_said_and_made_anew(mage: Mage
     texts = [str(each.message) for each in caught]
     assert len(texts) == 2
     assert "imports, line" in texts[0]
-    assert """sign 'note' with {"n":2}, and its attempt before: sign 'note' with {"n":1}""" in texts[0]
+    assert """now sign 'note' with {"n":2}, then sign 'note' with {"n":1}""" in texts[0]
     assert {each.filename for each in caught} == {__file__}
 
 

@@ -69,7 +69,7 @@ def _box(placed: Placed) -> Iterator[str]:
     yield _rect(placed, 0.0, fill, stroke, dashed, round_)
     for place, line in enumerate(placed.lines):
         weight = ' font-weight="bold"' if place in (0, placed.status) else ""
-        colour = stroke if place == placed.status else _FAINT if faint and place else _TEXT
+        colour = _STROKE if faint and place else stroke if place == placed.status else _TEXT
         x, y = placed.x + 10, placed.y + LINE * (place + 1)
         yield f'<text x="{x:.1f}" y="{y:.1f}" fill="{colour}"{weight} xml:space="preserve">{_escaped(line)}</text>'
     yield "</g>"

@@ -61,6 +61,9 @@ def open_composite(sight: Sight, run: RunRecord, asked: str) -> Explanation:
                 waits_for = "its first member"
             else:
                 step = sight.command("close", run.signature)
+    if run.cursor is not None and all(worker.gone for worker in sight.workers):
+        reason += f" No worker is running on {sight.location} that would carry on with that."
+        step = sight.start_a_worker
     return sight.say(
         status=RunStatus.RUNNING,
         reason=reason,

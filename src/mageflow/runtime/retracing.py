@@ -115,9 +115,9 @@ class Trail:
             return
         self._said.add(place.key)  # what follows from it at the same place, and the rest of a loop, says nothing new
         other = before[occurrence].shown
-        differs = f"{made.shown}, and its attempt before: {other}"
+        differs = f"now {made.shown}, then {other}"
         if other == made.shown:
-            differs = f"{made.shown}, which differs from that of its attempt before further on"
+            differs = f"{made.shown}, in both, and they differ further on"
         warnings.warn_explicit(
             f"attempt {self.run.attempt} of run {self.run.key} (task {self.run.task!r}) makes something else at "
             f"{place.name or 'a task of its own'}, line {place.file_line}, than its attempt before: {differs}. What "
