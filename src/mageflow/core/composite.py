@@ -81,25 +81,26 @@ def _members(work: Work, run: RunRecord, begin: int, end: int) -> list[Member]:
     if end <= begin:
         return []
     pages = members_keys(run.signature, begin, end)
-    work.need(pages)
+    tried = run.tally.earlier if run.tally is not None else None
+    work.need((*pages, *((tried,) if tried is not None else ())))
     first = begin - begin % MEMBERS_A_RECORD
     listed = [member for page in pages if (record := work.members(page)) is not None for member in record.members]
     members = listed[begin - first : end - first]
     members += [Member(signature=run.signature + "?")] * (end - begin - len(members))  # a page was removed
-    work.need(member.signature for member in members)
-    if run.tally is not None and run.tally.earlier is not None:
-        _need_earlier(work, run, begin, end)
+    work.need((*(member.signature for member in members), *_keys_before(work, run, begin, end)))
     return members
 
 
-def _need_earlier(work: Work, run: RunRecord, begin: int, end: int) -> None:
-    """Load the members' runs of the run that `run` tries again, and of those that that one tried again."""
+def _keys_before(work: Work, run: RunRecord, begin: int, end: int) -> list[str]:
+    """Give the members' runs of the run that `run` tries again, and of those that that one tried again."""
+    keys: list[str] = []
     tried: RunRecord | None = run
     while tried is not None and tried.tally is not None and tried.tally.earlier is not None:
         tried = work.run(tried.tally.earlier)
         if tried is not None:
             life = life_of(tried.key, tried.created_at)
-            work.need(member_id(life, place) for place in range(begin, end))
+            keys += [member_id(life, place) for place in range(begin, end)]
+    return keys
 
 
 def _earlier(work: Work, run: RunRecord, place: int) -> RunRecord | None:
@@ -183,7 +184,9 @@ def _tell_off(work: Work, run: RunRecord) -> RunRecord:
     begin = tally.made
     for place, member in enumerate(_members(work, run, begin, begin + most), start=begin):
         signature = work.signature(member.signature)
-        if signature is not None and signature.on_done:
+        earlier = _earlier(work, run, place)
+        succeeded = earlier is not None and earlier.status is RunStatus.SUCCEEDED
+        if succeeded or (signature is not None and signature.on_done):
             _make_member(work, run.key, place, member, told_off=True)
         else:
             current = _current(work, run)

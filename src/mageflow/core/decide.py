@@ -81,7 +81,7 @@ def decide(records: Records, event: Event, now: float, jitter: float) -> Decisio
     Returns:
         The writes and the outbox rows to commit together, or the keys of records that are needed too.
     """
-    work = Work(records, now, jitter, event.defaults if hasattr(event, "defaults") else {})
+    work = Work(records, now, jitter, getattr(event, "defaults", {}))
     try:
         if isinstance(event, Together):
             reply: Any = tuple(_apply(work, each) for each in event.events)

@@ -28,7 +28,14 @@ from mageflow.core.records import (
     replace,
 )
 from mageflow.core.replies import ClaimReply, EndReply
-from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
+from mageflow.errors import (
+    MageflowError,
+    NonRetryable,
+    RecordTooLargeError,
+    RetryAfter,
+    StoreError,
+    StoreUnavailableError,
+)
 from mageflow.runtime.attempts import Attempt, StopReason
 from mageflow.runtime.context import current_client, running
 from mageflow.runtime.gathering import Gathering
@@ -202,11 +209,15 @@ class Executor:
             assembled = await assemble(claimed, task, self._registry, self._gathering)
             message = assembled.receive(task.name)
             attempt.message = assembled.frozen
+            signature = await self._load_signature(run.signature) if task.body.wants_signature else None
+        except StoreUnavailableError as error:  # members' results and signatures are read: no fault of the body's
+            logger.warning("run %s could not be begun (%s); it is tried again in %.1f s", run.key, error, _ELSEWHERE)
+            return HandedBack(after=_ELSEWHERE), None
         except MageflowError as error:
             failed = Failed(failure=_failure(run, error), retry=False)
             return failed, assembled.frozen if assembled is not None else None
         try:
-            value = await self._body(attempt, task, message)
+            value = await self._body(attempt, task, message, signature)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -223,11 +234,10 @@ class Executor:
         except MageflowError as error:
             return Failed(failure=_failure(run, error), retry=False), assembled.frozen
 
-    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any) -> Any:
+    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any, signature: Any) -> Any:
         run = attempt.run
         running.set(attempt.current)
         current_client.set(self._client)
-        signature = await self._load_signature(run.signature) if task.body.wants_signature else None
         args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature)
         alarm: asyncio.TimerHandle | None = None
         if run.options.execution_timeout is not None:

@@ -1,0 +1,113 @@
+"""Stories of chains and swarms; some were bugs that random trees found."""
+
+from __future__ import annotations
+
+from mageflow.core.records import RunRecord
+from mageflow.core.status import RunStatus
+from tests.core.harness import World, failed
+
+
+def tried(world: World, run: str) -> str:
+    """Try a run again; give the new one."""
+    reply = world.retry(run)
+    assert reply.run is not None
+    return reply.run.key
+
+
+def counts(run: RunRecord) -> tuple[int, int, int]:
+    assert run.tally is not None
+    return run.tally.succeeded, run.tally.failed, run.tally.cancelled
+
+
+def test_a_chain_goes_step_by_step_and_ends_with_its_last() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one"), world.sign("two"), success=[bell]))
+
+    assert list(world.members(run)) == [0]
+    world.finish(world.members(run)[0].key)
+    assert list(world.members(run)) == [0, 1]
+    assert world.callbacks(run) == [*world.members(run).values()], "members, and no callback yet"
+    world.finish(world.members(run)[1].key)
+
+    assert world.status(run) is RunStatus.SUCCEEDED
+    assert world.tasks_called(run)[-1] == "bell"
+    world.check_all()
+
+
+def test_a_swarm_fills_its_window_and_joins_once() -> None:
+    world = World()
+    bell = world.sign("bell")
+    task = world.sign("task")
+    run = world.start(world.swarm(task, task, task, window=2, success=[bell]))
+
+    assert list(world.members(run)) == [0, 1]
+    world.finish(world.members(run)[1].key)
+    assert list(world.members(run)) == [0, 1, 2]
+    world.finish(world.members(run)[2].key)
+    assert world.status(run) is RunStatus.RUNNING
+    world.finish(world.members(run)[0].key)
+
+    assert world.status(run) is RunStatus.SUCCEEDED
+    assert world.tasks_called(run).count("bell") == 1
+    world.check_all()
+
+
+def test_a_narrower_window_waits_until_members_have_ended() -> None:
+    world = World()
+    task = world.sign("task")
+    run = world.start(world.swarm(*[task] * 5, window=3))
+    world.resize(run, 1)
+
+    world.finish(world.members(run)[0].key)
+    world.finish(world.members(run)[1].key)
+    assert len(world.members(run)) == 3
+    world.finish(world.members(run)[2].key)
+    assert len(world.members(run)) == 4
+
+
+def test_a_swarm_that_stops_in_a_retry_keeps_the_members_that_had_succeeded() -> None:
+    """They stand in it too, and so are counted: told off is what never began, in no life."""
+    world = World()
+    task = world.sign("task")
+    swarm = world.swarm(task, task, task, window=3, stop_after=1)
+    first = world.start(swarm)
+    world.resize(first, 1)
+    world.finish(world.members(first)[2].key)
+    world.claim(world.members(first)[1].key)
+    world.finish(world.members(first)[0].key, failed(retry=False))
+    world.end(world.members(first)[1].key, failed(retry=False))
+    world.advance_all()
+    assert counts(world.run(first)) == (1, 2, 0)
+
+    second = tried(world, first)
+    world.finish(world.members(second)[0].key, failed(retry=False))
+    world.advance_all()
+
+    assert world.status(second) is RunStatus.FAILED
+    assert counts(world.run(second)) == (1, 1, 1)
+
+
+def test_a_swarm_closed_after_its_last_member_ended_joins_then() -> None:
+    world = World()
+    swarm = world.swarm(closed=False)
+    run = world.start(swarm)
+    world.add(swarm, world.sign("task"))
+    world.finish(world.members(run)[0].key)
+    assert world.status(run) is RunStatus.RUNNING
+
+    world.close(swarm)
+
+    assert world.status(run) is RunStatus.SUCCEEDED
+    world.check_all()
+
+
+def test_an_addition_whose_reply_was_lost_is_made_once() -> None:
+    world = World()
+    swarm = world.swarm(closed=False)
+    run = world.start(swarm)
+    reply = world.add(swarm, world.sign("task"))
+    again = world.again(type(reply))
+
+    assert again.refusal is None
+    assert list(world.members(run)) == [0]
