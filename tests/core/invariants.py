@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from mageflow.core.decision import MAX_RECORDS, Decision
 from mageflow.core.events import Advance, Event
 from mageflow.core.ids import callback_id
-from mageflow.core.members import Tally
+from mageflow.core.members import Form, Tally
 from mageflow.core.records import (
     Control,
     OutboxRow,
@@ -173,7 +173,8 @@ def _check_going_on(run: RunRecord, tally: Tally, records: Records, shown: str) 
     held = not controls.isdisjoint((Control.SUSPEND, Control.INTERRUPT))
     if run.status is not RunStatus.RUNNING or run.cursor is not None or swept or held:
         return
-    stops = tally.stopping or Control.CANCEL in controls
+    broken = run.form is Form.CHAIN and tally.cancelled > 0
+    stops = tally.stopping or broken or Control.CANCEL in controls
     full = tally.live >= tally.window and not stops
     assert full or tally.made == tally.total, f"{shown}: nothing goes on with it"
     complete = tally.made == tally.total and not tally.live

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from mageflow.core.events import Stopped
+from mageflow.core.options import Options
 from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
 from tests.core.harness import World, failed
@@ -111,3 +113,66 @@ def test_an_addition_whose_reply_was_lost_is_made_once() -> None:
 
     assert again.refusal is None
     assert list(world.members(run)) == [0]
+
+
+def test_an_open_swarm_cancelled_before_it_began_ends_when_it_is_tried_again_closed() -> None:
+    world = World()
+    swarm = world.swarm(world.sign("task"), closed=False, options=Options(delay=5))
+    first = world.start(swarm)
+    world.cancel(first)
+    world.close(swarm)
+
+    second = tried(world, first)
+    world.finish(world.members(second)[0].key)
+
+    assert world.status(second) is RunStatus.SUCCEEDED, "nobody can close it any more"
+
+
+def test_the_done_callbacks_of_a_cancelled_step_are_not_cancelled_with_its_chain() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one", done=[bell]), world.sign("two"), done=[bell]))
+    step = world.members(run)[0].key
+    world.cancel(step)
+    world.advance_all()
+
+    assert world.status(run) is RunStatus.CANCELLED
+    assert list(world.members(run)) == [0]
+    (of_step,) = world.callbacks(step)
+    (of_chain,) = (each for each in world.callbacks(run) if each.place is None)
+    assert world.finish(of_step.key).status is RunStatus.SUCCEEDED
+    assert world.finish(of_chain.key).status is RunStatus.SUCCEEDED
+    world.check_all()
+
+
+def test_the_done_callbacks_of_a_step_cancelled_in_a_held_chain_wait_for_its_resume() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.chain(world.sign("one", done=[bell]), world.sign("two")))
+    step = world.members(run)[0].key
+    world.suspend(run)
+    world.advance_all()
+    world.cancel(step)
+    (callback,) = world.callbacks(step)
+    assert callback.status is RunStatus.SUSPENDED
+
+    world.resume(run)
+    world.advance_all()
+
+    assert world.finish(callback.key).status is RunStatus.SUCCEEDED
+
+
+def test_a_cancel_that_still_goes_round_spares_the_done_callbacks_of_what_it_cancelled() -> None:
+    world = World()
+    bell = world.sign("bell")
+    run = world.start(world.swarm(world.sign("task"), done=[bell]))
+    member = world.members(run)[0].key
+    world.claim(member)
+    world.cancel(run)
+    world.end(member, Stopped())
+    assert world.status(run) is RunStatus.CANCELLED
+    (callback,) = (each for each in world.callbacks(run) if each.place is None)
+
+    world.advance_all()
+
+    assert world.finish(callback.key).status is RunStatus.SUCCEEDED

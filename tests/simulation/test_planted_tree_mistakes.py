@@ -80,7 +80,7 @@ def members_that_are_told_off_begin(patch: Patch) -> None:
 
 
 def members_that_are_told_off_fire_nothing(patch: Patch) -> None:
-    real = composite.finish
+    real = flow.finish
 
     def finish(work: Work, run: RunRecord, status: RunStatus, **options: Any) -> RunRecord:
         return real(work, replace(run, on_done=()) if "at_once" in options else run, status, **options)
@@ -133,7 +133,7 @@ def a_resume_makes_a_member_again(patch: Patch) -> None:
 
 
 def what_is_held_makes_members(patch: Patch) -> None:
-    real = composite.control_of
+    real = control_of
 
     def own(work: Work, run: RunRecord) -> Control:
         control = real(work, run)
@@ -187,13 +187,14 @@ def an_addition_is_made_each_time_it_is_sent(patch: Patch) -> None:
 
 
 def additions_do_not_reach_the_live_run(patch: Patch) -> None:
-    def feed(work: Work, run: RunRecord) -> None: ...
+    def feed(work: Work, run: RunRecord) -> RunRecord:
+        return run
 
     patch.setattr(flow, "_feed", feed)
 
 
 def a_swarm_that_is_closed_late_never_joins(patch: Patch) -> None:
-    real = roster.shut
+    real = composite.shut
 
     def shut(work: Work, *args: Any, **options: Any) -> Any:
         closed = real(work, *args, **options)

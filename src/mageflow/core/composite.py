@@ -44,7 +44,7 @@ def _proceed(work: Work, run: RunRecord) -> None:
     """Make the members that the window has room for, or tell off the rest; join when all have ended."""
     control = control_of(work, run)
     assert run.tally is not None
-    stops = run.tally.stopping or control is Control.CANCEL
+    stops = run.tally.stopping or control is Control.CANCEL or _is_broken(run)
     if stops:
         run = _tell_off(work, run)
     elif control is Control.NONE:
@@ -57,6 +57,15 @@ def _proceed(work: Work, run: RunRecord) -> None:
         return
     if stops or tally.closed or (tally.auto_close and tally.total):
         _join(work, run, control)
+
+
+def _is_broken(run: RunRecord) -> bool:
+    """Whether a step of a chain was cancelled: it cannot go on, and is cancelled too.
+
+    Nobody asked for the chain's cancel, so no control says it: that would reach the step's done callbacks, which are
+    there to hear of it.
+    """
+    return run.form is Form.CHAIN and run.tally is not None and run.tally.cancelled > 0
 
 
 def _fill(work: Work, run: RunRecord) -> RunRecord:
@@ -210,7 +219,7 @@ def _join(work: Work, run: RunRecord, control: Control) -> None:
             run = _current(work, run)
     if tally.stopping:
         status = RunStatus.FAILED
-    elif control is Control.CANCEL:
+    elif control is Control.CANCEL or _is_broken(run):
         status = RunStatus.CANCELLED
     else:
         status = RunStatus.SUCCEEDED

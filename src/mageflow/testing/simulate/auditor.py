@@ -225,7 +225,8 @@ class Auditor:
             self.history.counts[after.status.value] += 1
             cancelled = after.status is RunStatus.CANCELLED
             asked = self.ledger.control(after) is Control.CANCEL
-            stopped = self.ledger.is_stopping(after) or (not after.attempt and self.ledger.is_told_off(after))
+            stopped = self.ledger.is_stopping(after) or self.ledger.is_broken(after)
+            stopped = stopped or (not after.attempt and self.ledger.is_told_off(after))
             self._hold(
                 cancelled is asked or stopped,
                 "what is cancelled ends as cancelled, and nothing else does",

@@ -34,7 +34,8 @@ class Composites:
         of = f"{name}, member {run.place} of {self._ledger.name(parent.key)}, {parent.status}, {parent.tally}"
         self._hold(run.place < parent.tally.made, "members are made in their order", of)
         told_off = run.status is RunStatus.CANCELLED
-        begins = self._ledger.control(parent) is Control.NONE and not self._ledger.is_stopping(parent)
+        stopped = self._ledger.is_stopping(parent) or self._ledger.is_broken(parent)
+        begins = self._ledger.control(parent) is Control.NONE and not stopped
         by_now = not told_off or parent.status.is_terminal
         self._hold(begins or told_off or run.status.is_terminal, "what is held or stopped makes no member", of)
         self._hold(not parent.status.is_terminal or by_now, "what has ended makes no member", of)
@@ -88,7 +89,7 @@ class Composites:
             return
         left = tally.total - tally.made
         room = tally.window - tally.live
-        stops = control is Control.CANCEL or self._ledger.is_stopping(run)
+        stops = control is Control.CANCEL or self._ledger.is_stopping(run) or self._ledger.is_broken(run)
         self._hold(not left or (room <= 0 and not stops), "a window with room is filled", name)
         closed = tally.closed or (tally.auto_close and tally.total > 0)
         self._hold(bool(left or tally.live) or not closed, "a join fires when its last member has ended", name)

@@ -8,6 +8,7 @@ from typing import Any
 
 from mageflow.core.decision import Decision
 from mageflow.core.ids import callback_id, life_of, retry_id
+from mageflow.core.members import Form
 from mageflow.core.records import (
     Control,
     Origin,
@@ -74,6 +75,8 @@ class Ledger:
         """Who claimed an attempt, and the bound values that its message was to be assembled with."""
         self.bound_to: dict[str, set[str]] = {}
         """The names of the values that were bound to a run which never received a message, by the run."""
+        self.cancelled_at: dict[str, float] = {}
+        """When a run was asked to be cancelled."""
         self.caused: dict[str, list[str]] = {}
         self.tries: dict[str, float] = {}
         """When a worker last set out to beat, by the loop's time."""
@@ -141,10 +144,15 @@ class Ledger:
                 self._beats[record.key] = self.among.uptime()
         for before, after in changes:
             self._tell(process, before, after)
+            self._note_cancel(after)
             if before is None:
                 self._note_new(after)
         self._note_claim(decision.reply)
         return changes
+
+    def _note_cancel(self, run: RunRecord) -> None:
+        if run.control is Control.CANCEL:
+            self.cancelled_at.setdefault(run.key, self.now())
 
     def _note_new(self, run: RunRecord) -> None:
         self._retries.add(retry_id(run.key))
@@ -189,6 +197,10 @@ class Ledger:
         """Whether a chain or swarm has as many failures as stop it."""
         tally = run.tally
         return tally is not None and tally.stop_after is not None and tally.failed >= tally.stop_after
+
+    def is_broken(self, run: RunRecord) -> bool:
+        """Whether a step of a chain was cancelled."""
+        return run.form is Form.CHAIN and run.tally is not None and run.tally.cancelled > 0
 
     def is_told_off(self, run: RunRecord) -> bool:
         """Whether a member that has not begun is not to begin any more."""

@@ -115,7 +115,7 @@ class Model:
         runs: every run that there is.
         messages: the messages that the bodies of a run were given, by run.
         lists: the members that a signature came to have, by its key: beside the planned ones, those that were added.
-        asked: the runs that somebody asked to be cancelled.
+        asked: the runs that somebody asked to be cancelled, and when that was committed.
         is_retry: whether a run is another one, tried again.
     """
 
@@ -125,7 +125,7 @@ class Model:
         runs: Mapping[str, RunRecord],
         messages: Mapping[str, Sequence[Mapping[str, Any]]],
         lists: Mapping[str, Sequence[Place]],
-        asked: set[str],
+        asked: Mapping[str, float],
         is_retry: Callable[[RunRecord], bool],
     ) -> None:
         self._nodes = {node.key: node for node in nodes}
@@ -200,24 +200,18 @@ class Model:
 
     def _may_be_cancelled(self, run: RunRecord) -> bool:
         """Whether somebody cancelled it, or it had not begun when its swarm was stopped."""
-        if not self._asked.isdisjoint((run.key, *self._above(run))):
+        parent = self._runs.get(run.parent or "")
+        if parent is not None and run.attempt == 0 and self._is_stopped(parent):
             return True
-        for key in (run.key, *self._above(run)):
-            below = self._runs[key]
-            parent = self._runs.get(below.parent or "")
-            if parent is not None and self._is_stopped(parent) and (key != run.key or run.attempt == 0):
-                return True
-            if parent is not None and parent.form is Form.CHAIN and parent.status is RunStatus.CANCELLED:
-                return True
-        return False
-
-    def _above(self, run: RunRecord) -> list[str]:
-        """Give all that stands above a run: what it is a member of, and what called it."""
-        above: list[str] = []
-        while run.cause is not None:
-            run = self._runs[run.cause]
-            above.append(run.key)
-        return above
+        since = 0.0
+        while self._asked.get(run.key, 0.0) <= since:
+            if run.cause is None:
+                return False
+            cause = self._runs[run.cause]
+            if run.place is None and cause.status is RunStatus.CANCELLED:
+                since = max(since, run.created_at)  # what cancelled its cause does not reach it: it is to hear of that
+            run = cause
+        return True
 
     def _is_stopped(self, run: RunRecord) -> bool:
         node = self._nodes.get(run.signature)

@@ -118,7 +118,8 @@ class _TreeWorld(World):
     async def _judge(self, owner: Owner) -> None:
         tree = owner.tree
         lists = await owner.lists()
-        model = Model(tree.nodes(), owner.runs(), self._messages, lists, owner.asked, self.ledger.is_retry)
+        asked = {key: at for key, at in self.ledger.cancelled_at.items() if key in owner.asked}
+        model = Model(tree.nodes(), owner.runs(), self._messages, lists, asked, self.ledger.is_retry)
         try:
             model.check(tree.root, tree.sent)
         except Mismatch as mismatch:
