@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from mageflow.core.composite import shut
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
@@ -96,7 +97,9 @@ def remove(work: Work, event: RemoveSignature) -> SignatureReply:
             work.touch(spared, work.now)
     for key in (event.key, *event.callbacks):
         found = work.get(key)
-        if isinstance(found, SignatureRecord | MembersRecord):
+        if isinstance(found, SignatureRecord):
+            work.delete(shut(work, found))  # what is gone can be closed by nobody, and its live runs are to end
+        elif isinstance(found, MembersRecord):
             work.delete(found)
     return SignatureReply(signature=record)
 
