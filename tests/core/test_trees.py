@@ -6,7 +6,7 @@ from mageflow.core.events import Stopped
 from mageflow.core.options import Options
 from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
-from tests.core.harness import World, failed
+from tests.core.harness import DONE, World, failed
 
 
 def tried(world: World, run: str) -> str:
@@ -176,3 +176,30 @@ def test_a_cancel_that_still_goes_round_spares_the_done_callbacks_of_what_it_can
     world.advance_all()
 
     assert world.finish(callback.key).status is RunStatus.SUCCEEDED
+
+
+def test_a_run_tried_again_gets_the_members_that_were_added_since() -> None:
+    world = World()
+    task = world.sign("task")
+    swarm = world.swarm(task, closed=False, options=Options(delay=5))
+    first = world.start(swarm)
+    world.cancel(first)
+    world.add(swarm, task)
+
+    second = tried(world, first)
+
+    assert list(world.members(second)) == [0, 1]
+
+
+def test_an_open_swarm_that_is_removed_ends_with_the_members_it_has() -> None:
+    world = World()
+    swarm = world.swarm(world.sign("task"), closed=False)
+    run = world.start(swarm)
+    member = world.members(run)[0].key
+    world.claim(member)
+    world.remove(swarm)
+    assert world.status(run) is RunStatus.RUNNING
+
+    world.end(member, DONE)
+
+    assert world.status(run) is RunStatus.SUCCEEDED, "nobody can close it any more"

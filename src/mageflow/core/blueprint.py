@@ -110,7 +110,9 @@ def remove(work: Work, event: RemoveSignature) -> SignatureReply:
         shut(work, record)  # nobody could close it any more, and its runs would never end
     for key in (event.key, *event.callbacks):
         found = work.get(key)
-        if isinstance(found, SignatureRecord | MembersRecord):
+        if isinstance(found, SignatureRecord):
+            work.delete(shut(work, found))  # what is gone can be closed by nobody, and its live runs are to end
+        elif isinstance(found, MembersRecord):
             work.delete(found)
     return SignatureReply(signature=record)
 

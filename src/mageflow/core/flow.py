@@ -56,15 +56,16 @@ def launch(work: Work, run: RunRecord) -> None:
 def _feed(work: Work, run: RunRecord) -> RunRecord:
     """Let an open swarm know its run, which gets the members that will be added.
 
-    What tries an old run again may come when the swarm is closed, or gone: then nobody closes it any more.
+    What tries an old run again may come when the swarm has more members, or is closed, or gone: then nobody closes it
+    any more.
     """
+    assert run.tally is not None
     signature = work.signature(run.signature)
     roster = signature.roster if signature is not None else None
-    if signature is None or roster is None or roster.closed:
-        assert run.tally is not None
-        total = roster.count if roster is not None else run.tally.total
-        return replace(run, tally=replace(run.tally, closed=True, total=total))
-    if run.key in roster.feeds:
+    if signature is None or roster is None:
+        return replace(run, tally=replace(run.tally, closed=True))
+    run = replace(run, tally=replace(run.tally, closed=roster.closed, total=roster.count))
+    if roster.closed or run.key in roster.feeds:
         return run
     feeds = roster.feeds
     if len(feeds) >= _MOST_FEEDS:

@@ -130,7 +130,7 @@ class Work:
         self._written[record.key] = record
 
     def delete(self, record: Record) -> None:
-        """Remove a record, if it still has this revision."""
+        """Remove a record, if it still has this revision; what was to be written of it is not."""
         self._written.pop(record.key, None)
         self._deleted[record.key] = record
 
