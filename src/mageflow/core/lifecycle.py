@@ -100,8 +100,8 @@ def sweep(work: Work, event: Sweep) -> ControlReply:
     work.need(key for run in found for key in run.lineage)
     for run in found:
         current = work.run(run.key)
-        if current is None or current.status.is_terminal:
-            continue
+        if current is None or (current.status.is_terminal and current.cursor is None):
+            continue  # one that has ended and has callbacks to make is reached: they are to obey too
         if target.key not in current.lineage and hears_of_cancel(target):
             continue
         if target.key not in current.lineage:  # it obeys the swept run from now on, and so do its own callbacks
