@@ -343,7 +343,7 @@ def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_
         root="run_1",
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
-        names=("run_0", "sig_2"),
+        names=("run_0", "sig_2", "run_7"),
         parent="run_0",
     )
 
@@ -352,9 +352,9 @@ def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_
 def test_an_ended_run_lives_on_while_it_has_a_continuation(status: RunStatus) -> None:
     run = replace(RUN, status=status)
     assert index_of(run).live
-    assert index_of(run).names == ("run_0", "sig_2")
+    assert index_of(run).names == ("run_0", "sig_2", "run_7")
     ended = index_of(replace(run, cursor=None))
-    assert (ended.live, ended.names, ended.worker) == (False, (), None)
+    assert (ended.live, ended.names, ended.worker) == (False, ("run_7",), None)
 
 
 def test_keys_tell_what_they_are_of() -> None:
