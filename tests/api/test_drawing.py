@@ -298,7 +298,7 @@ async def test_the_run_of_a_large_swarm_counts_and_shows_those_that_failed(mage:
 
 async def test_a_run_whose_signature_is_gone_is_drawn_as_far_as_it_is_known(mage: Mageflow, shop: Shop) -> None:
     chain = await mage.chain([shop.read, shop.parse])
-    swarm = await mage.swarm(task=shop.read, inputs=[{}] * 20)
+    swarm = await mage.swarm(task=shop.read, inputs=[None] * 20)
     runs = [await chain.start({}), await swarm.start({})]
     for signature in (chain, swarm):
         assert await signature.remove()
