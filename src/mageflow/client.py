@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from mageflow import current
-from mageflow.choosing import engine_for, onlooker_for, store_for
+from mageflow.choosing import TaskiqBroker, engine_for, onlooker_for, store_for
 from mageflow.composer import Composer
 from mageflow.composites import signature_of
 from mageflow.config import MageflowConfig, RunOptions
@@ -24,12 +24,9 @@ from mageflow.runtime.declaring import declare
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import Callback, Target, Wanted, make_signature
+from mageflow.signing import Callback, NativeTask, Target, Wanted, make_signature
 from mageflow.tasks import Task, TaskDecorator
 from mageflow.workers import WorkerContext, lifespan, settings_of
-
-if TYPE_CHECKING:
-    from taskiq import AsyncBroker
 
 __all__ = ["Mageflow"]
 
@@ -57,7 +54,7 @@ class Mageflow(TaskDecorator, Composer, Inspection):
 
     def __init__(
         self,
-        engine: AsyncBroker | Engine | None = None,
+        engine: TaskiqBroker | Engine | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         *,
         config: MageflowConfig | None = None,
@@ -124,7 +121,7 @@ class Mageflow(TaskDecorator, Composer, Inspection):
     @overload
     async def sign(
         self,
-        task: str,
+        task: str | NativeTask,
         /,
         *,
         success_callbacks: Sequence[Callback] = (),
@@ -152,7 +149,7 @@ class Mageflow(TaskDecorator, Composer, Inspection):
         """Keep a blueprint of a call of `task`, to be started any number of times.
 
         Args:
-            task: a task, or the name of one.
+            task: a task, the name of one, or what was registered on the Taskiq broker itself.
             success_callbacks: what a run's success starts, in this order: signatures, keys, tasks or names.
             error_callbacks: what a run's failure starts, after its last attempt.
             done_callbacks: what a run's end starts, whichever it is.

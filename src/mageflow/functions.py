@@ -11,7 +11,7 @@ from mageflow.current import get_client
 from mageflow.handles import RunHandle
 from mageflow.models.explanation import Explanation
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import AnyTask, Callback, Target
+from mageflow.signing import AnyTask, Callback, NativeTask, Target
 from mageflow.tasks import Task
 
 __all__ = ["achain", "asign", "aswarm", "chain", "explain", "load_run", "load_signature", "remove", "sign", "swarm"]
@@ -37,7 +37,7 @@ async def sign(
 
 @overload
 async def sign(
-    task: str,
+    task: str | NativeTask,
     /,
     *,
     success_callbacks: Sequence[Callback] = (),

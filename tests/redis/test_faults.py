@@ -72,7 +72,7 @@ async def test_flushed_scripts_are_given_again(store: RedisStore, redis_server: 
     redis_server.command("SCRIPT", "FLUSH")
     assert [row.deliveries for row in await store.due(["r"], 9, redeliver_after=60.0)] == [1]
     redis_server.command("SCRIPT", "FLUSH")
-    assert await store.beat("wrk_a") == {"wrk_a": 1}
+    assert "wrk_a" in await store.beats()
     redis_server.command("SCRIPT", "FLUSH")
     assert await store.count(Filter(statuses=("running",))) == 2
     redis_server.command("SCRIPT", "FLUSH")
@@ -276,7 +276,7 @@ async def test_looking_makes_nothing(store: RedisStore, redis_server: Server) ->
     await store.query(Filter(), limit=10)
     await store.count(Filter())
     await store.describe()
-    await store.beat("")
+    await store.beats()
     assert redis_server.command("KEYS", "*") == []
 
 
