@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
+from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
 from mageflow import Mageflow, MageflowConfig, RunFailedError, UnknownTaskWarning
 from mageflow.core.records import RunRecord
@@ -110,8 +112,6 @@ async def test_a_task_that_old_workers_do_not_know_waits_for_new_ones(workers: T
 async def test_two_services_on_one_store_do_not_take_each_others_runs(
     workers: TaskiqWorkers, mage: Mageflow, redis: Server
 ) -> None:
-    from taskiq_redis import ListQueueBroker
-
     other = Mageflow(ListQueueBroker(redis.url, queue_name="others"), redis.url, config=MageflowConfig(lease=2.0))
     said: list[int] = []
 
@@ -130,3 +130,15 @@ async def test_two_services_on_one_store_do_not_take_each_others_runs(
         await across.settled(timeout=PATIENCE)
         assert len(workers.noted("end", n=78)) == 1
     assert sorted(said) == [*range(10), 77]
+
+
+async def test_workers_of_one_machine_share_a_file_as_their_store(
+    workers: TaskiqWorkers, redis: Server, tmp_path: Path
+) -> None:
+    file = tmp_path / "flows.db"
+    for _ in range(2):
+        workers.start(ENGINE_STORE=str(file))
+    async with Mageflow(RedisStreamBroker(redis.url, queue_name="flows"), file) as mage:
+        await until(lambda: len(workers.pids()) == 2, workers.said)
+        swarm = await mage.swarm(task="step", inputs=[{"n": n} for n in range(50)])
+        assert await (await swarm.start()).result(timeout=PATIENCE) == list(range(50))
