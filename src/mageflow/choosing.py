@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from mageflow.config import MageflowConfig
@@ -16,10 +16,19 @@ from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["engine_for", "onlooker_for", "store_for"]
+__all__ = ["TaskiqBroker", "engine_for", "onlooker_for", "store_for"]
 
 _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
+
+
+class TaskiqBroker(Protocol):
+    """A broker of Taskiq's, for checkers of programs in which Taskiq need not be installed."""
+
+    is_worker_process: bool
+
+    async def kick(self, message: Any) -> None: ...
+    def find_task(self, task_name: str) -> Any: ...
 
 
 def engine_for(engine: Any, store: Any) -> Engine:

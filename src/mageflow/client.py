@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 from mageflow import current
-from mageflow.choosing import engine_for, onlooker_for, store_for
+from mageflow.choosing import TaskiqBroker, engine_for, onlooker_for, store_for
 from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
 from mageflow.composites import SwarmTaskSignature, signature_of
@@ -26,12 +26,9 @@ from mageflow.runtime.declaring import declare
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import Callback, Target, Wanted, make_signature
+from mageflow.signing import Callback, NativeTask, Target, Wanted, make_signature
 from mageflow.tasks import Task, TaskDecorator
 from mageflow.workers import WorkerContext, lifespan, settings_of
-
-if TYPE_CHECKING:
-    from taskiq import AsyncBroker
 
 __all__ = ["Mageflow"]
 
@@ -59,7 +56,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
 
     def __init__(
         self,
-        engine: AsyncBroker | Engine | None = None,
+        engine: TaskiqBroker | Engine | None = None,
         store: str | os.PathLike[str] | Store | None = None,
         *,
         config: MageflowConfig | None = None,
@@ -131,7 +128,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
     @overload
     async def sign(
         self,
-        task: str,
+        task: str | NativeTask,
         /,
         *,
         success_callbacks: Sequence[Callback] = (),
@@ -159,7 +156,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         """Keep a blueprint of a call of `task`, to be started any number of times.
 
         Args:
-            task: a task, or the name of one.
+            task: a task, the name of one, or what was registered on the Taskiq broker itself.
             success_callbacks: what a run's success starts, in this order: signatures, keys, tasks or names.
             error_callbacks: what a run's failure starts, after its last attempt.
             done_callbacks: what a run's end starts, whichever it is.

@@ -13,7 +13,7 @@ from mageflow.current import get_client
 from mageflow.handles import RunHandle
 from mageflow.models.explanation import Explanation
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import AnyTask, Blueprint, Callback, Target
+from mageflow.signing import AnyTask, Blueprint, Callback, NativeTask, Target
 from mageflow.tasks import Task
 
 __all__ = [
@@ -55,7 +55,7 @@ async def sign(
 
 @overload
 async def sign(
-    task: str,
+    task: str | NativeTask,
     /,
     *,
     success_callbacks: Sequence[Callback] = (),

@@ -6,7 +6,7 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
 
@@ -33,6 +33,7 @@ __all__ = [
     "Blueprint",
     "Callback",
     "Held",
+    "NativeTask",
     "Target",
     "Wanted",
     "coerce_callbacks",
@@ -70,11 +71,19 @@ class Blueprint:
 
 AnyTask = Task[..., Any, Any, Any]
 
-Target = AnyTask | str | Callable[..., Any]
+
+class NativeTask(Protocol):
+    """A task that was registered on a Taskiq broker itself, for checkers where Taskiq need not be installed."""
+
+    task_name: str
+    original_func: Callable[..., Any]
+
+
+Target = AnyTask | str | NativeTask | Callable[..., Any]
 """What can be signed: a task, a task's registered name, or the function of a task (which checkers do not know)."""
 
-Callback = Blueprint | AnyTask | str
-"""What can be a callback: a signature, the key of one, a task, or a task's name."""
+Callback = Blueprint | AnyTask | str | NativeTask
+"""What can be a callback: a signature, the key of one, a task, a task's name, or a task of the broker's own."""
 
 _OPTIONS = ("success_callbacks", "error_callbacks", "done_callbacks", "model_validators", "run_options", "kwargs")
 

@@ -84,7 +84,7 @@ class Relay:
                 except Exception:  # whatever an engine raises, the next row may find it well again
                     logger.exception("rows of %s could not be handed on; they are due again later", route)
                     found = 0
-                if not found:
+                if found < _BATCH:  # what was put since has rung
                     alarm = loop.call_later(_LOOK_EVERY, rung.set)
                     await rung.wait()
                     alarm.cancel()
