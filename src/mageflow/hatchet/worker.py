@@ -26,6 +26,10 @@ __all__ = ["HatchetWorker"]
 logger = logging.getLogger("mageflow.hatchet")
 
 _LOOK_EVERY = 0.05
+_ENDED = (
+    "the Hatchet worker has ended before its program, and what is due waits for another one; its log says why (most "
+    "often: the program starts a worker when it is imported, outside of `if __name__ == '__main__':`)"
+)
 _ENDS_WITHIN = 20.0
 """Seconds that the Hatchet worker's own end may take, beside the grace of its bodies."""
 
@@ -60,6 +64,9 @@ class HatchetWorker(WorkerContext, Worker):
         self._users_lifespan = lifespan
         self._thread: threading.Thread | None = None
         self._beside: contextlib.AsyncExitStack | None = None
+        self._leaving = False
+        self._ended = False
+        """Whether Hatchet's worker has ended before it was asked to."""
         self._shown: Any = None
         """What the user's lifespan gave, in a worker beside a program."""
 
@@ -89,9 +96,13 @@ class HatchetWorker(WorkerContext, Worker):
                 await WorkerContext.__aexit__(self, None, None, None)
 
     def _know_tasks(self) -> None:
+        self._carrier.know(self._kernel.registry.names())
+
+    @property
+    def _carrier(self) -> HatchetEngine:
         engine = self._kernel.engine
         assert isinstance(engine, HatchetEngine)
-        engine.know(self._kernel.registry.names())
+        return engine
 
     @contextlib.asynccontextmanager
     async def _users(self) -> AsyncGenerator[Any]:
@@ -125,11 +136,15 @@ class HatchetWorker(WorkerContext, Worker):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         beside, self._beside = self._beside, None
-        if beside is not None:
-            try:
-                await beside.__aexit__(kind, error, trace)
-            finally:
-                await self._end()
+        if beside is None:
+            return
+        try:
+            await beside.__aexit__(kind, error, trace)
+        finally:
+            self._leaving = True
+            await self._end()
+        if self._ended and error is None:
+            raise ConfigurationError(_ENDED)
 
     async def _stop_ours(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -160,6 +175,14 @@ class HatchetWorker(WorkerContext, Worker):
             loop = loop_of(self)
             if loop is not None and not loop.is_running():
                 loop.close()
+            self._note_end()
+
+    def _note_end(self) -> None:
+        """Note that Hatchet's worker has ended; nothing is brought any more, so that nothing can be waited for."""
+        if not self._leaving:
+            self._ended = True
+            logger.error(_ENDED)
+            self._carrier.deliveries.end()
 
     async def _end(self) -> None:
         """End Hatchet's worker: its runs have ended by now."""

@@ -28,7 +28,7 @@ from hatchet_sdk import (
     Worker,
 )
 
-from mageflow import AcceptParams, ConfigurationError, Mageflow, MageflowConfig, OptionError, TaskShapeError
+from mageflow import AcceptParams, ConfigurationError, Mageflow, MageflowConfig, OptionError, RunOptions, TaskShapeError
 from mageflow.engines.hatchet import HatchetEngine, Standalone
 from mageflow.hatchet import HatchetMageflow, HatchetWorker
 from tests.engines.hatchet.fake import FakeServer
@@ -119,6 +119,9 @@ def test_a_task_is_a_standalone_that_can_be_called(hatchet: HatchetMageflow) -> 
     assert (work.name, work.__name__, work.__doc__) == ("work", "work", "Work.")
     assert asyncio.run(work(User(user_id=3))) == 3
     assert work.input_validator_type is User
+    assert work.options == RunOptions()  # as tasks have on every engine
+    with pytest.raises(AttributeError, match="nowhere"):
+        _ = work.nowhere
     assert User.model_json_schema() == _shown(work)
 
 
@@ -348,3 +351,17 @@ def test_annotated_dependencies_beside_unknown_parameters_are_refused(hatchet: H
 
         @hatchet.task
         async def work(user: User, more: Annotated[int, "no marker"]) -> None: ...
+
+
+async def test_a_hatchet_worker_that_ends_by_itself_is_not_waited_for(hatchet: HatchetMageflow) -> None:
+    @hatchet.task
+    async def work() -> None: ...
+
+    async def program() -> None:
+        async with hatchet.worker() as worker:
+            worker._note_end()
+            await (await hatchet.sign(work)).start({})
+
+    async with hatchet:
+        with pytest.raises(ConfigurationError, match="ended before its program"):
+            await program()

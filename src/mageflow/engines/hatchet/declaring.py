@@ -118,13 +118,14 @@ def followed(declared: Options) -> Options:
     return replace(declared, execution_timeout=core_timeout(declared.execution_timeout))
 
 
-def declare(hatchet: Hatchet, task: Declared, entry: Callable[..., Any]) -> Handle:
+def declare(hatchet: Hatchet, task: Declared, entry: Callable[..., Any], handle: Any) -> Handle:
     """Declare a task to Hatchet with its own decorator, and give what users hold of it.
 
     Args:
         hatchet: the client.
         task: the task.
         entry: what Hatchet calls.
+        handle: what users hold of a task on every engine.
     """
     declared: Options = task.native.get("declared", task.options)
     given = native_options(task.native)
@@ -132,7 +133,7 @@ def declare(hatchet: Hatchet, task: Declared, entry: Callable[..., Any]) -> Hand
     model = _model(task)
     decorate: Any = hatchet.durable_task if task.native.get("durable") else hatchet.task
     made = decorate(name=task.name, input_validator=as_input(model), **_shared_options(declared), **given)(entry)
-    return adopt(made, task.fn, model)
+    return adopt(made, task.fn, model, handle)
 
 
 def _model(task: Declared) -> Any:

@@ -39,15 +39,17 @@ class Deliveries:
         """The deliveries that execute, and their runs."""
         self._some = asyncio.Event()
         """Whether there are any."""
+        self._over = False
         self._called_off: set[Context] = set()
         self._tasks: set[asyncio.Task[Any]] = set()  # the event loop itself holds tasks weakly
 
     async def serve(self, handler: Handler) -> None:
-        """Execute what is brought with `handler`, in the running event loop, until cancelled."""
+        """Execute what is brought with `handler`, in the running event loop, until cancelled, or `end`."""
+        self._over = False
         before = self._handler, self._loop, self._some
         self._handler, self._loop, self._some = handler, asyncio.get_running_loop(), asyncio.Event()
         try:
-            while True:
+            while not self._over:
                 await self._some.wait()
                 await asyncio.sleep(_LOOK_EVERY)
                 await self._look(handler)
@@ -70,12 +72,19 @@ class Deliveries:
                 logger.warning(
                     "run %s was called off by Hatchet; the store did not answer (%s), again soon", run, error
                 )
-        if not self._open:
+        if not self._open and not self._over:
             self._some.clear()
 
     def _forget(self, ctx: Context) -> None:
         self._open.pop(ctx, None)
         self._called_off.discard(ctx)
+
+    def end(self) -> None:
+        """Know that nothing more is brought; from any thread."""
+        self._over = True
+        loop = self._loop
+        if loop is not None:
+            loop.call_soon_threadsafe(self._some.set)
 
     def begin(self, envelope: Envelope, ctx: Context, inject: Inject) -> concurrent.futures.Future[Delivered]:
         """Hand a delivery to the core, in a task of its own on the event loop that serves; from any thread.

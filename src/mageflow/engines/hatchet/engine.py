@@ -45,7 +45,7 @@ class HatchetEngine(Engine):
     def register(self, task: Declared, handle: Any) -> Handle:
         """Declare a task to Hatchet, and give a real `Standalone` of it."""
         entry = entry_of(task, self.deliveries, lambda: self.handles[task.name].declared)
-        made = declare(self.hatchet, task, entry)
+        made = declare(self.hatchet, task, entry, handle)
         self.handles[task.name] = made
         if needs_message(task.native):
             self._with_message.add(task.name)

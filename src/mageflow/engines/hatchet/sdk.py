@@ -104,9 +104,10 @@ class Handle(Standalone[Any, Any]):
 
     __name__: str
 
-    def __init__(self, made: Standalone[Any, Any], fn: Callable[..., Any]) -> None:
+    def __init__(self, made: Standalone[Any, Any], fn: Callable[..., Any], ours: Any) -> None:
         super().__init__(made._workflow, made._task)
         self.fn = fn
+        self._ours = ours
         self.__wrapped__ = fn
         for name in ("__doc__", "__name__", "__qualname__", "__module__"):
             if hasattr(fn, name):
@@ -120,6 +121,12 @@ class Handle(Standalone[Any, Any]):
     def __repr__(self) -> str:
         return f"<Task {self._config.name!r} on Hatchet>"
 
+    def __getattr__(self, name: str) -> Any:
+        """Give what mageflow's tasks have on every engine, and Hatchet's do not."""
+        if name.startswith("_"):
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        return getattr(self._ours, name)
+
     @property
     def declared(self) -> DeclaredTask:
         """The one task of this workflow."""
@@ -127,14 +134,14 @@ class Handle(Standalone[Any, Any]):
         return self._task
 
 
-def adopt(made: Standalone[Any, Any], fn: Callable[..., Any], model: Any) -> Handle:
-    """Give the handle of a task that was declared by the SDK's own decorator."""
+def adopt(made: Standalone[Any, Any], fn: Callable[..., Any], model: Any, ours: Any) -> Handle:
+    """Give the handle of a task that was declared by the SDK's own decorator; `ours` is the one of every engine."""
     task = made._task
     task.__class__ = DeclaredTask
     validators: Any = task._validators
     validators.step_output = TypeAdapter(as_output(validators.step_output._type))
     made._config.input_validator._type = model  # what `input_validator_type` shows
-    return Handle(made, fn)
+    return Handle(made, fn, ours)
 
 
 def entry_signature(injected: Mapping[str, Any]) -> inspect.Signature:
