@@ -2,7 +2,7 @@
 
 from mageflow.client import Mageflow
 from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
-from mageflow.config import MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
+from mageflow.config import AcceptParams, MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
 from mageflow.core.status import RunStatus
 from mageflow.current import set_default
 from mageflow.drawing import Drawing
@@ -75,6 +75,7 @@ from mageflow.tasks import Task
 from mageflow.workers import WorkerContext
 
 __all__ = [
+    "AcceptParams",
     "ChainTaskSignature",
     "ClosedError",
     "ConfigurationError",

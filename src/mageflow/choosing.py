@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
@@ -16,7 +17,7 @@ from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["TaskiqBroker", "engine_for", "onlooker_for", "store_for"]
+__all__ = ["TaskiqBroker", "client_class", "engine_for", "onlooker_for", "store_for"]
 
 _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
@@ -52,14 +53,27 @@ def engine_for(engine: Any, store: Any) -> Engine:
         return LocalEngine()
     if hasattr(engine, "submit") and hasattr(engine, "serve"):
         return cast("Engine", engine)
+    if _is_a("hatchet_sdk", engine):
+        from mageflow.engines.hatchet import HatchetEngine  # noqa: PLC0415 - an extra
+
+        return HatchetEngine(engine)
     if _is_a("taskiq", engine):
         from mageflow.engines.taskiq import TaskiqEngine  # noqa: PLC0415 - an extra
 
         return TaskiqEngine(engine)
     raise ConfigurationError(
-        f"{type(engine).__name__} is no engine that this release runs on; give a Taskiq broker, or nothing: Mageflow() "
-        "runs embedded, with nothing to start"
+        f"{type(engine).__name__} is no engine that this release runs on; give a Hatchet client, a Taskiq broker, or "
+        "nothing: Mageflow() runs embedded, with nothing to start"
     )
+
+
+def client_class(asked: type[Any], engine: Any) -> type[Any]:
+    """Give the class of the client for an engine; `asked` is the one that was called."""
+    if not _is_a("hatchet_sdk", engine) and getattr(engine, "name", None) != "hatchet":
+        return asked
+    # By name: it derives from the client, so that the client's own modules cannot import it.
+    made: type[Any] = import_module("mageflow.hatchet").HatchetMageflow
+    return made if issubclass(made, asked) else asked
 
 
 def onlooker_for(store: Any) -> Engine | None:

@@ -6,10 +6,10 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import Any, Self, TypeVar, overload
+from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
 
 from mageflow import current
-from mageflow.choosing import TaskiqBroker, engine_for, onlooker_for, store_for
+from mageflow.choosing import TaskiqBroker, client_class, engine_for, onlooker_for, store_for
 from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
 from mageflow.composites import SwarmTaskSignature, signature_of
@@ -30,6 +30,19 @@ from mageflow.signing import Callback, NativeTask, Target, Wanted, make_signatur
 from mageflow.tasks import Task, TaskDecorator
 from mageflow.workers import WorkerContext, lifespan, settings_of
 
+if TYPE_CHECKING:
+    from mageflow.config import AcceptParams
+    from mageflow.hatchet import HatchetMageflow
+
+    class HatchetLike(Protocol):
+        """A Hatchet client, told by its shape: where hatchet-sdk is not installed, its type would stand for all."""
+
+        @property
+        def tenant_id(self) -> str: ...
+        @property
+        def rate_limits(self) -> Any: ...
+
+
 __all__ = ["Mageflow"]
 
 M = TypeVar("M")
@@ -37,14 +50,35 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
 
 
-class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
+class _Wired:
+    """What a client is made of. Apart from the client, so that checkers take its type from `__new__`."""
+
+    _kernel: Kernel
+
+    def __init__(
+        self,
+        engine: Any = None,
+        store: str | os.PathLike[str] | Store | None = None,
+        *,
+        config: MageflowConfig | None = None,
+    ) -> None:
+        config = config if config is not None else MageflowConfig()
+        self._kernel = Kernel(
+            store_for(store, config), engine_for(engine, store), TaskRegistry(), config, SystemEntropy()
+        )
+        client = cast("Mageflow", self)
+        self._kernel.engine.attach(lambda: client.worker(drain=False))
+        current.constructed(client)
+
+
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection, _Wired):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.
 
     Args:
-        engine: what runs the tasks: a Taskiq broker, or an engine of your own; None: the embedded engine, in this
-            process and on this machine.
+        engine: what runs the tasks: a Hatchet client, a Taskiq broker, or an engine of your own; None: the embedded
+            engine, in this process and on this machine.
         store: where signatures and runs are kept: a URL (`"sqlite:///path/to/file.db"`, `"memory://"`), a path, or a
             store. None: the file that the environment variable MAGEFLOW_STORE names, else `mageflow.db` in the
             current folder.
@@ -54,19 +88,40 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
         ConfigurationError: the engine, the store, or both together cannot work.
     """
 
-    def __init__(
-        self,
-        engine: TaskiqBroker | Engine | None = None,
-        store: str | os.PathLike[str] | Store | None = None,
-        *,
-        config: MageflowConfig | None = None,
-    ) -> None:
-        self.config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(
-            store_for(store, self.config), engine_for(engine, store), TaskRegistry(), self.config, SystemEntropy()
-        )
-        self._kernel.engine.attach(lambda: self.worker(drain=False))
-        current.constructed(self)
+    if TYPE_CHECKING:
+
+        @overload
+        def __new__(
+            cls,
+            engine: HatchetLike,
+            store: Any = None,
+            *,
+            redis_client: Any = None,
+            param_config: AcceptParams | None = None,
+            config: MageflowConfig | None = None,
+        ) -> HatchetMageflow: ...
+        @overload
+        def __new__(
+            cls,
+            *,
+            hatchet_client: HatchetLike,
+            redis_client: Any = None,
+            param_config: AcceptParams | None = None,
+            config: MageflowConfig | None = None,
+        ) -> HatchetMageflow: ...
+        @overload
+        def __new__(
+            cls,
+            engine: TaskiqBroker | Engine | None = None,
+            store: str | os.PathLike[str] | Store | None = None,
+            *,
+            config: MageflowConfig | None = None,
+        ) -> Self: ...
+
+    def __new__(cls, *given: Any, **named: Any) -> Any:
+        """Give the client of the engine: on Hatchet it is a Hatchet client too."""
+        engine = given[0] if given else named.get("engine", named.get("hatchet_client"))
+        return object.__new__(client_class(cls, engine))
 
     @classmethod
     def looking_at(cls, store: str | os.PathLike[str] | Store | None) -> Self:
@@ -81,6 +136,16 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
 
     def __repr__(self) -> str:
         return f"<Mageflow on {self._kernel.engine.name!r}, {self._kernel.store.location}>"
+
+    @property
+    def config(self) -> Any:
+        """The settings; on Hatchet, where `config` is Hatchet's own, they are `mageflow_config`."""
+        return self._kernel.config
+
+    @property
+    def mageflow_config(self) -> MageflowConfig:
+        """The settings, on every engine."""
+        return self._kernel.config
 
     @property
     def store(self) -> Store:
@@ -268,7 +333,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
             drain: whether leaving the block normally first runs all that is due.
             grace: seconds that bodies may go on when the worker stops without draining.
         """
-        settings = settings_of(self.config, name=name, concurrency=concurrency, drain=drain, grace=grace)
+        settings = settings_of(self._kernel.config, name=name, concurrency=concurrency, drain=drain, grace=grace)
         return WorkerContext(self._kernel, self, settings, self.load_signature)
 
     def lifespan(

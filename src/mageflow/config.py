@@ -6,12 +6,21 @@ import math
 from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from difflib import get_close_matches
+from enum import Enum
 from typing import Any, Self
 
 from mageflow.core.options import Options
 from mageflow.errors import ConfigurationError, OptionError
 
-__all__ = ["MageflowConfig", "RunOptions", "SignatureTTLConfig", "SwarmConfig", "TTLConfig", "options_from"]
+__all__ = [
+    "AcceptParams",
+    "MageflowConfig",
+    "RunOptions",
+    "SignatureTTLConfig",
+    "SwarmConfig",
+    "TTLConfig",
+    "options_from",
+]
 
 Seconds = float | timedelta
 """A span of time: seconds, or a `timedelta`."""
@@ -228,6 +237,21 @@ class SwarmConfig:
             _count(getattr(self, name), name, 1, None)
 
 
+class AcceptParams(Enum):
+    """What the function of a task on Hatchet takes beside its message.
+
+    Parameters named `ctx` and `signature`, those annotated with Hatchet's context, and dependencies are filled by what
+    they say, whichever this is.
+    """
+
+    JUST_MESSAGE = 1
+    """Nothing else."""
+    NO_CTX = 2
+    """What it asks for by name."""
+    ALL = 3
+    """Hatchet's context as its second parameter, whatever that is called."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MageflowConfig:
     """Settings of a client.
@@ -242,6 +266,8 @@ class MageflowConfig:
         durability: `"normal"`: a crash of the process loses nothing, a power cut at most the last commits;
             `"full"`: every commit is on the disk before it is answered. For the SQLite store.
         log_messages: whether workers log what may hold your data: messages, results, failures in full.
+        param_config: what the functions of tasks on Hatchet take beside the message, where they do not say it.
+        use_idempotency: taken for the sake of 0.3: a run that is started twice under one key exists once anyway.
     """
 
     ttl: TTLConfig = field(default_factory=TTLConfig)
@@ -252,6 +278,8 @@ class MageflowConfig:
     redeliver_after: Seconds = 60.0
     durability: str = "normal"
     log_messages: bool = False
+    param_config: AcceptParams = AcceptParams.NO_CTX
+    use_idempotency: bool = True
 
     def __post_init__(self) -> None:
         for name in ("lease", "max_stall", "unknown_task_after", "redeliver_after"):

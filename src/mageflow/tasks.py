@@ -194,6 +194,14 @@ class TaskDecorator(ABC):
             OptionError: for an option that is unknown, another engine's, or has a value that cannot be used.
             DuplicateTaskError: if another function is registered under the name.
         """
+        return self._decorate(target, given, {})
+
+    def _function_of(self, fn: Any) -> Any:
+        """Give the function to register: of a task that is decorated again, its own."""
+        return cast("Task[..., Any, Any, Any]", fn).fn if isinstance(fn, Task) else fn
+
+    def _decorate(self, target: tuple[Any, ...], given: dict[str, Any], more: Mapping[str, Any]) -> Any:
+        """Do what `task` says; `more` is for the engine alone."""
         first, name = _target(target, given)
         input_validator = given.pop("input_validator", None)
         retry_on = _exceptions(given, "retry_on", (Exception,))
@@ -201,7 +209,7 @@ class TaskDecorator(ABC):
         options, native = _options(given, self._engine_name())
 
         def register(fn: Any) -> Any:
-            fn = _plain(fn)
+            fn = self._function_of(fn)
             chosen = name if name is not None else name_of(fn)
             body = inspect_body(fn, chosen, input_validator)
             registered = RegisteredTask(
@@ -211,7 +219,7 @@ class TaskDecorator(ABC):
                 options=options.to_core(),
                 retry_on=retry_on,
                 give_up_on=give_up_on,
-                native=native,
+                native={**native, **more},
             )
             handle: Task[..., Any, Any, Any] = Task(registered, options, input_validator, swarm_of=self._swarm_of)
             return self._register_task(registered, handle)
@@ -239,10 +247,6 @@ def _exceptions(
                 option=option,
             )
     return several
-
-
-def _plain(fn: Any) -> Any:
-    return cast("Task[..., Any, Any, Any]", fn).fn if isinstance(fn, Task) else fn
 
 
 def _target(target: tuple[Any, ...], given: dict[str, Any]) -> tuple[Any, str | None]:
@@ -280,6 +284,7 @@ _OWNERS: Mapping[str, frozenset[str]] = {
             "on_crons",
             "on_events",
             "rate_limits",
+            "slot_cost",
             "sticky",
             "version",
         }

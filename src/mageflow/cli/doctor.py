@@ -74,7 +74,7 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
         elif file.exists() if file is not None else not store.startswith("memory:"):
             async with mage:
                 overview = await mage.overview()
-                workers = await mage.workers(watch=_WATCH)
+                workers = await mage.find_workers(watch=_WATCH)
             findings += [*examine_workers(workers), *examine_runs(overview, workers)]
     except MageflowError as error:
         text = str(error)

@@ -80,7 +80,7 @@ async def _find(store: str, status: RunStatus | None, task: str | None, limit: i
             if cursor is None or len(found) >= limit:
                 break
         due = any(run.status is RunStatus.QUEUED for run in found)
-        idle = due and all(worker.gone for worker in await mage.workers())
+        idle = due and all(worker.gone for worker in await mage.find_workers())
         return found, cursor is not None, idle
 
 

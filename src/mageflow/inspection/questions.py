@@ -51,7 +51,7 @@ class Inspection:
                 earlier.
         """
         self._kernel.check_open()
-        workers = await self.workers()
+        workers = await self.find_workers()
         sight = await Sight.of(self._kernel, key, workers)
         holder = sight.holder
         if watch > 0 and holder is not None and not holder.gone:
@@ -59,7 +59,7 @@ class Inspection:
             sight.holder = holder.model_copy(update={"beats": holder.key in beating})
         return explain(sight)
 
-    async def workers(self, *, watch: float = 0.0) -> list[WorkerInfo]:
+    async def find_workers(self, *, watch: float = 0.0) -> list[WorkerInfo]:
         """List the workers that the store knows, the one that was announced last first.
 
         Args:
@@ -72,6 +72,9 @@ class Inspection:
             return found
         beating = await self._watch([each.key for each in found if not each.gone], watch)
         return [each.model_copy(update={"beats": each.key in beating}) for each in found]
+
+    workers = find_workers
+    """As `find_workers`; on Hatchet, `workers` is Hatchet's own."""
 
     async def _worker_records(self) -> list[WorkerRecord]:
         found: list[WorkerRecord] = []

@@ -18,6 +18,7 @@ from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.replies import ClaimReply
 
 __all__ = [
+    "Call",
     "Capabilities",
     "Declared",
     "Delivered",
@@ -25,6 +26,7 @@ __all__ = [
     "Found",
     "Handler",
     "Inject",
+    "Injected",
     "MakeWorker",
     "Pull",
     "Refused",
@@ -48,6 +50,44 @@ class Capabilities(Struct, frozen=True, kw_only=True):
 
 
 # Tasks
+
+
+class Injected(Protocol):
+    """A parameter that an engine's own injection fills."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def marker(self) -> Any:
+        """The default, the metadata or the type that says so."""
+        ...
+
+
+class Call(Protocol):
+    """How the function of a task is called."""
+
+    @property
+    def is_async(self) -> bool: ...
+
+    @property
+    def wants_ctx(self) -> bool:
+        """Whether it has a parameter `ctx`."""
+        ...
+
+    @property
+    def dependencies(self) -> Sequence[Injected]: ...
+
+    def arguments(
+        self,
+        message: Any,
+        *,
+        ctx: Any = None,
+        signature: Any = None,
+        injected: Mapping[str, Any] | None = None,
+    ) -> tuple[list[Any], dict[str, Any]]:
+        """Give the positional and the named arguments of one call."""
+        ...
 
 
 class Declared(Protocol):
@@ -75,6 +115,9 @@ class Declared(Protocol):
     def annotation(self) -> Any:
         """The type of its message; None where it takes none."""
         ...
+
+    @property
+    def body(self) -> Call: ...
 
 
 class Found(Struct, frozen=True, kw_only=True):
@@ -194,6 +237,10 @@ class Handler(Protocol):
         Raises:
             StoreUnavailableError: the engine reports a plain failure; the outbox delivers again.
         """
+        ...
+
+    def limit_of(self, run: str) -> float | None:
+        """Give the seconds that the body of a run which executes here may take; None: as long as it likes."""
         ...
 
     async def call_off(self, run: str) -> None:

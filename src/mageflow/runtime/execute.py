@@ -161,6 +161,11 @@ class Executor:
             attempt.looked = True
         await self._look(attempts)
 
+    def limit_of(self, run: str) -> float | None:
+        """Give the seconds that the body of a run which executes here may take; None: as long as it likes."""
+        limits = (each.run.options.execution_timeout for each in self.attempts.values() if each.run.key == run)
+        return next(limits, None)
+
     async def is_wanted(self, run: str) -> bool:
         """Whether a body of this run executes here, and nothing that is known of it by now tells it to stop."""
         attempts = [attempt for attempt in self.attempts.values() if attempt.run.key == run]

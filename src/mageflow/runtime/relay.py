@@ -24,7 +24,7 @@ __all__ = ["Relay"]
 logger = logging.getLogger("mageflow.runtime")
 
 _ADVANCE = RowAction.ADVANCE.value
-_BATCH = 200
+_BATCH = 500
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the outbox where nothing rang."""
 

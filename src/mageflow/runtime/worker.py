@@ -321,6 +321,9 @@ class Worker:
             self._leave()
         return Delivered(REPORTED[reply.verdict], reply.run)
 
+    def limit_of(self, run: str) -> float | None:
+        return self._executor.limit_of(run)
+
     async def call_off(self, run: str) -> None:
         """Stop the body of a run that executes here: for a reason of the core's, else as a cancel."""
         if await self._executor.is_wanted(run):

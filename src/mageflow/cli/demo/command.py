@@ -188,7 +188,7 @@ async def _wait_for_workers(mage: Mageflow) -> None:
         CommandError: they stay.
     """
     begun = perf_counter()
-    while here := [worker for worker in await mage.workers() if not worker.gone]:
+    while here := [worker for worker in await mage.find_workers() if not worker.gone]:
         if perf_counter() - begun > _LEAVE_WITHIN:
             raise CommandError(
                 f"process {here[0].pid} works on {mage.store.location}: another demo is running in this folder. Wait "

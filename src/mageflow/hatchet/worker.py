@@ -1,0 +1,208 @@
+"""The worker on Hatchet: a Hatchet `Worker`, and a worker for `async with` in a program that has its own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import multiprocessing
+import threading
+from collections.abc import AsyncGenerator
+from dataclasses import replace
+from types import TracebackType
+from typing import Any, Self
+
+from hatchet_sdk import Worker
+from hatchet_sdk.worker.worker import LifespanFn, WorkerStartOptions, WorkerStatus
+
+from mageflow.engines.hatchet import HatchetEngine, loop_of
+from mageflow.errors import ConfigurationError
+from mageflow.runtime.kernel import Kernel
+from mageflow.runtime.worker import WorkerSettings
+from mageflow.workers import WorkerContext
+
+__all__ = ["HatchetWorker"]
+
+logger = logging.getLogger("mageflow.hatchet")
+
+_LOOK_EVERY = 0.05
+_ENDED = (
+    "the Hatchet worker has ended before its program, and what is due waits for another one; its log says why (most "
+    "often: the program starts a worker when it is imported, outside of `if __name__ == '__main__':`)"
+)
+_ENDS_WITHIN = 20.0
+"""Seconds that the Hatchet worker's own end may take, beside the grace of its bodies."""
+
+
+class HatchetWorker(WorkerContext, Worker):
+    """A worker on Hatchet, for one of two uses.
+
+    `worker.start()` runs it in the main thread until a signal comes, with an event loop of its own: bodies run there.
+    `async with worker:` runs it beside the code of the block: Hatchet's own loop runs in a thread, and bodies run in
+    the loop of the block. Signals stay the program's then.
+
+    Args:
+        kernel: the client's.
+        client: the client.
+        settings: how it behaves.
+        load_signature: gives the object that a body's `signature` parameter receives.
+        given: the lifespan of the user's, and what Hatchet's own constructor takes.
+    """
+
+    def __init__(
+        self,
+        kernel: Kernel,
+        client: Any,
+        settings: WorkerSettings,
+        load_signature: Any,
+        *,
+        lifespan: LifespanFn | None,
+        **given: Any,
+    ) -> None:
+        WorkerContext.__init__(self, kernel, client, settings, load_signature)
+        Worker.__init__(self, lifespan=self._live, **given)
+        self._users_lifespan = lifespan
+        self._thread: threading.Thread | None = None
+        self._beside: contextlib.AsyncExitStack | None = None
+        self._leaving = False
+        self._ended = False
+        """Whether Hatchet's worker has ended before it was asked to."""
+        self._shown: Any = None
+        """What the user's lifespan gave, in a worker beside a program."""
+
+    # By itself
+
+    def start(self, options: WorkerStartOptions | None = None) -> None:
+        """Run until a signal comes. To be called from the main thread, outside of any event loop."""
+        _refuse_import()
+        Worker._setup_signal_handlers(self)
+        self._settings = replace(self._settings, drain=False)  # Hatchet brings nothing more once it stops
+        Worker.start(self, options)
+
+    def _setup_signal_handlers(self) -> None:
+        """Leave the signals alone until `start`: a worker that is only made, or runs beside a program, has none."""
+
+    async def _live(self) -> AsyncGenerator[Any, None]:
+        """Be the lifespan that Hatchet's worker knows; on its loop."""
+        if self._beside is not None:
+            yield self._shown
+            return
+        async with self._users() as given:
+            await WorkerContext.__aenter__(self)
+            try:
+                self._know_tasks()
+                yield given
+            finally:
+                await WorkerContext.__aexit__(self, None, None, None)
+
+    def _know_tasks(self) -> None:
+        self._carrier.know(self._kernel.registry.names())
+
+    @property
+    def _carrier(self) -> HatchetEngine:
+        engine = self._kernel.engine
+        assert isinstance(engine, HatchetEngine)
+        return engine
+
+    @contextlib.asynccontextmanager
+    async def _users(self) -> AsyncGenerator[Any]:
+        """Run the user's own lifespan around."""
+        if self._users_lifespan is None:
+            yield None
+            return
+        lifespan = self._users_lifespan()
+        yield await anext(lifespan, None)
+        with contextlib.suppress(StopAsyncIteration):
+            await anext(lifespan)
+
+    # Beside a program
+
+    async def __aenter__(self) -> Self:
+        _refuse_import()
+        async with contextlib.AsyncExitStack() as stack:
+            self._shown = await stack.enter_async_context(self._users())
+            await WorkerContext.__aenter__(self)
+            stack.push_async_exit(self._stop_ours)
+            self._beside = stack
+            try:
+                await self._begin()
+            except BaseException:
+                self._beside = None
+                raise
+            self._beside = stack.pop_all()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        beside, self._beside = self._beside, None
+        if beside is None:
+            return
+        try:
+            await beside.__aexit__(kind, error, trace)
+        finally:
+            self._leaving = True
+            await self._end()
+        if self._ended and error is None:
+            raise ConfigurationError(_ENDED)
+
+    async def _stop_ours(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await WorkerContext.__aexit__(self, kind, error, trace)
+
+    async def _begin(self) -> None:
+        """Start Hatchet's worker in a thread, and wait until it listens."""
+        self._thread = threading.Thread(target=self._run, name="mageflow-hatchet-worker", daemon=True)
+        self._thread.start()
+        while self.status is not WorkerStatus.HEALTHY:
+            if not self._thread.is_alive():
+                raise ConfigurationError(
+                    "the Hatchet worker could not start; its log says why (most often: the server cannot be reached, "
+                    "or it refuses the declaration of a task)"
+                )
+            await asyncio.sleep(_LOOK_EVERY)
+        self._know_tasks()
+
+    def _run(self) -> None:
+        try:
+            Worker.start(self)
+        except SystemExit:
+            logger.debug("the Hatchet worker has ended")
+        except Exception:
+            logger.exception("the Hatchet worker has failed")
+        finally:
+            loop = loop_of(self)
+            if loop is not None and not loop.is_running():
+                loop.close()
+            self._note_end()
+
+    def _note_end(self) -> None:
+        """Note that Hatchet's worker has ended; nothing is brought any more, so that nothing can be waited for."""
+        if not self._leaving:
+            self._ended = True
+            logger.error(_ENDED)
+            self._carrier.deliveries.end()
+
+    async def _end(self) -> None:
+        """End Hatchet's worker: its runs have ended by now."""
+        loop, thread = loop_of(self), self._thread
+        if loop is None or thread is None or not thread.is_alive():
+            return
+        asyncio.run_coroutine_threadsafe(self.exit_gracefully(), loop)  # it stops its loop, and so never answers
+        await asyncio.to_thread(thread.join, self._settings.grace + _ENDS_WITHIN)
+        if thread.is_alive():
+            logger.error("the Hatchet worker %s did not end: a run of Hatchet's own still executes", self.name)
+
+
+def _refuse_import() -> None:
+    """Refuse to start while the listener process of a worker imports the program.
+
+    Raises:
+        ConfigurationError: naming the guard that is missing.
+    """
+    if getattr(multiprocessing.current_process(), "_inheriting", False):
+        raise ConfigurationError(
+            "the Hatchet worker starts a process that imports your program again, and the import starts a worker: put "
+            "what starts it below `if __name__ == '__main__':`"
+        )
