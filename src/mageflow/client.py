@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
 from typing import Any, Self, TypeVar, overload
 
 from mageflow import current
 from mageflow.choosing import TaskiqBroker, engine_for, onlooker_for, store_for
+from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
-from mageflow.composites import signature_of
+from mageflow.composites import SwarmTaskSignature, signature_of
 from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
 from mageflow.errors import OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspection import Inspection
+from mageflow.isolation import Isolation
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
@@ -35,7 +37,7 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
 
 
-class Mageflow(TaskDecorator, Composer, Inspection):
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.
@@ -92,6 +94,11 @@ class Mageflow(TaskDecorator, Composer, Inspection):
 
     def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
         return declare(self._kernel.registry, self._kernel.engine, task, handle)
+
+    async def _swarm_of(
+        self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
+    ) -> SwarmTaskSignature[Any, Any]:
+        return await self.swarm(task=task, inputs=inputs, **given)
 
     def _engine_name(self) -> str:
         return self._kernel.engine.name
@@ -187,6 +194,27 @@ class Mageflow(TaskDecorator, Composer, Inspection):
         """Remove a signature, and those of its callbacks that no other signature names; say whether it was there."""
         signature = await self.load_signature(key)
         return await signature.remove() if signature is not None else False
+
+    async def pause(self, key: str, pause_type: PauseType = "suspend") -> None:
+        """Suspend or interrupt all runs of a signature, those still to be started included.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        pausing(pause_type)
+        await (await self._required(key)).pause_task(pause_type)
+
+    async def resume(self, key: str) -> None:
+        """Let the runs of a signature go on. Nothing that succeeded runs again.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        await (await self._required(key)).resume()
+
+    async def _required(self, key: str) -> Signature[Any, Any]:
+        self._kernel.check_open()
+        return await signature_of(self._kernel, await self._kernel.require_signature(key))
 
     # Runs
 
