@@ -55,7 +55,14 @@ async def test_the_labels_of_a_task_are_read_into_its_options(
 
 
 def test_a_message_carries_no_label_that_would_have_something_done_twice() -> None:
-    declared = {"queue_name": "mails", "timeout": 3, "max_retries": 2, "delay": 5, "schedule": [], "priority": 4}
+    declared: Labels = {
+        "queue_name": "mails",
+        "timeout": 3,
+        "max_retries": 2,
+        "delay": 5,
+        "schedule": [],
+        "priority": 4,
+    }
     assert message_labels(declared, "run_1") == {
         "queue_name": "mails",
         "priority": 4,
