@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from mageflow import SwarmConfig
+from mageflow import RunHandle, SwarmConfig
 from tests.redis.servers import Server, programs
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -73,6 +73,7 @@ class _Bench:
 
     async def drain(self, what: str, size: int, *, ours: bool) -> float:
         """Give how many bodies began in a second."""
+        handle: RunHandle[Any] | None = None
         if ours:
             mage = self.program.mage
             messages = [{"what": what, "of": size}] * size
@@ -84,7 +85,7 @@ class _Bench:
         worker = self.worker()
         try:
             first, last = await self.stamp(what)
-            if ours:
+            if handle is not None:
                 await handle.result(timeout=600)
             return size / (last - first)
         finally:

@@ -15,7 +15,7 @@ import pytest
 from pydantic import BaseModel
 
 import mageflow
-from mageflow import Mageflow, MageflowConfig, ReturnValue, RunOptions, current
+from mageflow import Mageflow, MageflowConfig, ReturnValue, RunOptions, SwarmConfig, current
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import ManualClock
 
@@ -177,6 +177,111 @@ async def corrupt_row(mage: Mageflow, path: Path) -> None:
     await Mageflow(store=file).load_signature(signature.key)
 
 
+async def chain_of_one_step(mage: Mageflow, path: Path) -> None:
+    await mage.chain(["noop"])
+
+
+async def chain_that_is_no_list(mage: Mageflow, path: Path) -> None:
+    given: Any = "noop"
+    await mage.chain(given)
+
+
+async def step_that_is_no_signature(mage: Mageflow, path: Path) -> None:
+    given: Any = ["noop", {"task": "noop"}]
+    await mage.chain(given)
+
+
+async def step_of_an_unknown_task(mage: Mageflow, path: Path) -> None:
+    await mage.chain(["noop", "no-op"])
+
+
+async def step_that_was_removed(mage: Mageflow, path: Path) -> None:
+    gone = await mage.sign("noop")
+    await gone.remove()
+    await mage.chain(["noop", gone])
+
+
+async def member_that_was_removed(mage: Mageflow, path: Path) -> None:
+    gone = await mage.sign("noop")
+    await gone.remove()
+    await mage.swarm(["noop", gone])
+
+
+async def member_that_was_removed_later(mage: Mageflow, path: Path) -> None:
+    swarm, gone = await mage.swarm(), await mage.sign("noop")
+    await gone.remove()
+    await swarm.add_task(gone)
+
+
+async def chain_whose_name_is_no_name(mage: Mageflow, path: Path) -> None:
+    given: Any = 7
+    await mage.chain(["noop", "noop"], given)
+
+
+async def swarm_option_under_another_name(mage: Mageflow, path: Path) -> None:
+    await mage.swarm(["noop"], success_callback=[await mage.sign("noop")])
+
+
+async def swarm_config_under_another_name(mage: Mageflow, path: Path) -> None:
+    await mage.swarm(["noop"], settings=SwarmConfig(max_concurrency=3))
+
+
+async def swarm_config_for_a_chain(mage: Mageflow, path: Path) -> None:
+    await mage.chain(["noop", "noop"], config=SwarmConfig(max_concurrency=3))
+
+
+async def swarm_config_that_is_a_dict(mage: Mageflow, path: Path) -> None:
+    given: Any = {"max_concurrency": 3}
+    await mage.swarm(["noop"], config=given)
+
+
+async def window_of_nothing(mage: Mageflow, path: Path) -> None:
+    SwarmConfig(max_concurrency=0)
+
+
+async def new_window_of_nothing(mage: Mageflow, path: Path) -> None:
+    await (await mage.swarm(["noop"])).resume(max_concurrency=0)
+
+
+async def too_many_members(mage: Mageflow, path: Path) -> None:
+    await mage.swarm(["noop"] * 3, config=SwarmConfig(max_task_allowed=2))
+
+
+async def member_for_a_closed_swarm(mage: Mageflow, path: Path) -> None:
+    await (await mage.swarm(is_swarm_closed=True)).add_task("noop")
+
+
+async def member_for_a_cancelled_swarm(mage: Mageflow, path: Path) -> None:
+    swarm = await mage.swarm(["noop"])
+    await swarm.start()
+    await swarm.cancel()
+    await swarm.add_task("noop")
+
+
+async def waiting_for_an_open_swarm(mage: Mageflow, path: Path) -> None:
+    await (await mage.swarm(["noop"])).run()
+
+
+async def tasks_without_their_messages(mage: Mageflow, path: Path) -> None:
+    await (await mage.swarm()).aio_run_tasks_in_swarm(["noop", "noop"], [None])
+
+
+async def inputs_without_a_task(mage: Mageflow, path: Path) -> None:
+    given: Any = {"inputs": [1, 2]}
+    await mage.swarm(**given)
+
+
+async def input_that_is_no_message(mage: Mageflow, path: Path) -> None:
+    given: Any = {"task": "noop", "inputs": [{"n": 1}, 2]}
+    await mage.swarm(**given)
+
+
+async def swarm_that_was_removed(mage: Mageflow, path: Path) -> None:
+    swarm = await mage.swarm(["noop"])
+    await swarm.remove()
+    await swarm.add_task("noop")
+
+
 ROWS: list[tuple[Deed, type[Exception], list[str]]] = [
     (no_client, mageflow.NoClientError, ["no mageflow client", "mage = Mageflow()"]),
     (unknown_task_here, mageflow.UnknownTaskError, ["'no-op'", "did you mean 'noop'"]),
@@ -202,6 +307,36 @@ ROWS: list[tuple[Deed, type[Exception], list[str]]] = [
     (store_of_a_newer_release, mageflow.StoreVersionError, ["newer.db", "newer", "upgrade"]),
     (store_in_a_folder_that_is_none, mageflow.StoreError, ["folder.db", "does not exist; make it"]),
     (store_that_is_a_folder, mageflow.StoreError, ["file"]),
+    (chain_of_one_step, mageflow.InvalidSignatureError, ["at least two steps", "has 1", "sign it"]),
+    (chain_that_is_no_list, mageflow.InvalidSignatureError, ["tasks='noop' is not a list"]),
+    (step_that_is_no_signature, mageflow.InvalidSignatureError, ["tasks[1]", "cannot be a"]),
+    (step_of_an_unknown_task, mageflow.UnknownTaskError, ["'no-op'", "did you mean 'noop'"]),
+    (step_that_was_removed, mageflow.SignatureNotFoundError, ["the member sig_", "removed", "sign it again"]),
+    (member_that_was_removed, mageflow.SignatureNotFoundError, ["the member sig_", "removed", "sign it again"]),
+    (member_that_was_removed_later, mageflow.SignatureNotFoundError, ["the member sig_", "removed", "sign it again"]),
+    (chain_whose_name_is_no_name, mageflow.OptionError, ["7", "a string that is not empty"]),
+    (swarm_option_under_another_name, mageflow.OptionError, ["success_callback=", "did you mean success_callbacks=?"]),
+    (
+        swarm_config_under_another_name,
+        mageflow.OptionError,
+        ["settings=", "a SwarmConfig", "config=", "options of swarm"],
+    ),
+    (
+        swarm_config_for_a_chain,
+        mageflow.OptionError,
+        ["config=", "a SwarmConfig", "options of chain are name=, error="],
+    ),
+    (swarm_config_that_is_a_dict, mageflow.OptionError, ["is not a SwarmConfig", "mageflow.SwarmConfig("]),
+    (window_of_nothing, mageflow.OptionError, ["max_concurrency=0", "1 or more"]),
+    (new_window_of_nothing, mageflow.OptionError, ["max_concurrency=0", "1 or more"]),
+    (too_many_members, mageflow.TooManyTasksError, ["3 members", "max_task_allowed is 2"]),
+    (member_for_a_closed_swarm, mageflow.SwarmClosedError, ["'swarm'", "is closed", "make a new swarm"]),
+    (member_for_a_cancelled_swarm, mageflow.SwarmIsCanceledError, ["cancelled", "make a new swarm"]),
+    (waiting_for_an_open_swarm, mageflow.SwarmOpenError, ["close_swarm()", "auto_close=True"]),
+    (tasks_without_their_messages, mageflow.TaskAndMsgsDontMatchForSwarmError, ["2 tasks and 1 messages"]),
+    (inputs_without_a_task, mageflow.OptionError, ["task= and inputs= go together"]),
+    (input_that_is_no_message, mageflow.UndumpableError, ["a message is a model", "int"]),
+    (swarm_that_was_removed, mageflow.SignatureNotFoundError, ["sig_", "removed", "sign it again"]),
     (corrupt_row, mageflow.CorruptRecordError, ["sig_", "cannot be read"]),
 ]
 

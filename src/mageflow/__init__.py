@@ -5,6 +5,7 @@ from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
 from mageflow.config import AcceptParams, MageflowConfig, RunOptions, SignatureTTLConfig, SwarmConfig, TTLConfig
 from mageflow.core.status import RunStatus
 from mageflow.current import set_default
+from mageflow.drawing import Drawing
 from mageflow.errors import (
     ClosedError,
     ConfigurationError,
@@ -12,6 +13,7 @@ from mageflow.errors import (
     DuplicateTaskError,
     InvalidMessageError,
     InvalidSignatureError,
+    LockLostError,
     MageflowError,
     MageflowWarning,
     ModelNotFoundError,
@@ -22,6 +24,7 @@ from mageflow.errors import (
     OptionError,
     RecordTooLargeError,
     RetryAfter,
+    RetryMismatchWarning,
     RunCancelledError,
     RunFailedError,
     RunNotFoundError,
@@ -36,6 +39,8 @@ from mageflow.errors import (
     TaskAndMsgsDontMatchForSwarmError,
     TaskShapeError,
     TooManyTasksError,
+    TransactionConflictError,
+    TransactionError,
     UndumpableError,
     UnfilledFieldError,
     UnfilledFieldWarning,
@@ -43,6 +48,7 @@ from mageflow.errors import (
     UnknownTaskWarning,
 )
 from mageflow.functions import (
+    abounded_field,
     achain,
     asign,
     aswarm,
@@ -50,9 +56,13 @@ from mageflow.functions import (
     explain,
     load_run,
     load_signature,
+    lock_task,
+    pause,
     remove,
+    resume,
     sign,
     swarm,
+    transaction,
 )
 from mageflow.handles import RunHandle, RunPage
 from mageflow.models.explanation import Explanation
@@ -72,11 +82,13 @@ __all__ = [
     "ContextMessage",
     "CorruptRecordError",
     "CurrentRun",
+    "Drawing",
     "DuplicateTaskError",
     "ErrorValue",
     "Explanation",
     "InvalidMessageError",
     "InvalidSignatureError",
+    "LockLostError",
     "Mageflow",
     "MageflowConfig",
     "MageflowError",
@@ -93,6 +105,7 @@ __all__ = [
     "Progress",
     "RecordTooLargeError",
     "RetryAfter",
+    "RetryMismatchWarning",
     "ReturnValue",
     "RunCancelledError",
     "RunFailedError",
@@ -121,6 +134,8 @@ __all__ = [
     "TaskShapeError",
     "TaskSignature",
     "TooManyTasksError",
+    "TransactionConflictError",
+    "TransactionError",
     "UndumpableError",
     "UnfilledFieldError",
     "UnfilledFieldWarning",
@@ -128,6 +143,7 @@ __all__ = [
     "UnknownTaskWarning",
     "WorkerContext",
     "WorkerInfo",
+    "abounded_field",
     "achain",
     "asign",
     "aswarm",
@@ -136,8 +152,12 @@ __all__ = [
     "explain",
     "load_run",
     "load_signature",
+    "lock_task",
+    "pause",
     "remove",
+    "resume",
     "set_default",
     "sign",
     "swarm",
+    "transaction",
 ]

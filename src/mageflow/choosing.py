@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from mageflow.config import MageflowConfig
@@ -17,10 +17,29 @@ from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["client_class", "engine_for", "onlooker_for", "store_for"]
+__all__ = ["HatchetClient", "TaskiqBroker", "client_class", "engine_for", "onlooker_for", "store_for"]
 
 _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
+
+
+class HatchetClient(Protocol):
+    """A Hatchet client, told by its shape: where hatchet-sdk is not installed, its own type would stand for all."""
+
+    @property
+    def tenant_id(self) -> str: ...
+
+    @property
+    def rate_limits(self) -> Any: ...
+
+
+class TaskiqBroker(Protocol):
+    """A broker of Taskiq's, for checkers of programs in which Taskiq need not be installed."""
+
+    is_worker_process: bool
+
+    async def kick(self, message: Any) -> None: ...
+    def find_task(self, task_name: str) -> Any: ...
 
 
 def engine_for(engine: Any, store: Any) -> Engine:

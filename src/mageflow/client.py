@@ -3,45 +3,34 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from mageflow import current
-from mageflow.choosing import client_class, engine_for, onlooker_for, store_for
+from mageflow.choosing import HatchetClient, TaskiqBroker, client_class, onlooker_for
+from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
-from mageflow.composites import signature_of
+from mageflow.composites import SwarmTaskSignature, signature_of
 from mageflow.config import MageflowConfig, RunOptions
 from mageflow.core.status import RunStatus
 from mageflow.errors import OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspection import Inspection
-from mageflow.ports.clock import SystemEntropy
+from mageflow.isolation import Isolation
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.declaring import declare
-from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.registry import RegisteredTask
 from mageflow.signatures import Signature, TaskSignature
-from mageflow.signing import Callback, Target, Wanted, make_signature
+from mageflow.signing import Callback, NativeTask, Target, Wanted, make_signature
 from mageflow.tasks import Task, TaskDecorator
+from mageflow.wiring import Wired
 from mageflow.workers import WorkerContext, lifespan, settings_of
 
 if TYPE_CHECKING:
-    from taskiq import AsyncBroker
-
     from mageflow.config import AcceptParams
     from mageflow.hatchet import HatchetMageflow
-
-    class HatchetLike(Protocol):
-        """A Hatchet client, told by its shape: where hatchet-sdk is not installed, its type would stand for all."""
-
-        @property
-        def tenant_id(self) -> str: ...
-        @property
-        def rate_limits(self) -> Any: ...
-
 
 __all__ = ["Mageflow"]
 
@@ -50,28 +39,7 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
 
 
-class _Wired:
-    """What a client is made of. Apart from the client, so that checkers take its type from `__new__`."""
-
-    _kernel: Kernel
-
-    def __init__(
-        self,
-        engine: Any = None,
-        store: str | os.PathLike[str] | Store | None = None,
-        *,
-        config: MageflowConfig | None = None,
-    ) -> None:
-        config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(
-            store_for(store, config), engine_for(engine, store), TaskRegistry(), config, SystemEntropy()
-        )
-        client = cast("Mageflow", self)
-        self._kernel.engine.attach(lambda: client.worker(drain=False))
-        current.constructed(client)
-
-
-class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection, Wired):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.
@@ -93,7 +61,7 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
         @overload
         def __new__(
             cls,
-            engine: HatchetLike,
+            engine: HatchetClient,
             store: Any = None,
             *,
             redis_client: Any = None,
@@ -104,7 +72,7 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
         def __new__(
             cls,
             *,
-            hatchet_client: HatchetLike,
+            hatchet_client: HatchetClient,
             redis_client: Any = None,
             param_config: AcceptParams | None = None,
             config: MageflowConfig | None = None,
@@ -112,7 +80,7 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
         @overload
         def __new__(
             cls,
-            engine: AsyncBroker | Engine | None = None,
+            engine: TaskiqBroker | Engine | None = None,
             store: str | os.PathLike[str] | Store | None = None,
             *,
             config: MageflowConfig | None = None,
@@ -160,6 +128,11 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
     def _register_task(self, task: RegisteredTask, handle: Any) -> Any:
         return declare(self._kernel.registry, self._kernel.engine, task, handle)
 
+    async def _swarm_of(
+        self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
+    ) -> SwarmTaskSignature[Any, Any]:
+        return await self.swarm(task=task, inputs=inputs, **given)
+
     def _engine_name(self) -> str:
         return self._kernel.engine.name
 
@@ -188,7 +161,7 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
     @overload
     async def sign(
         self,
-        task: str,
+        task: str | NativeTask,
         /,
         *,
         success_callbacks: Sequence[Callback] = (),
@@ -216,7 +189,7 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
         """Keep a blueprint of a call of `task`, to be started any number of times.
 
         Args:
-            task: a task, or the name of one.
+            task: a task, the name of one, or what was registered on the Taskiq broker itself.
             success_callbacks: what a run's success starts, in this order: signatures, keys, tasks or names.
             error_callbacks: what a run's failure starts, after its last attempt.
             done_callbacks: what a run's end starts, whichever it is.
@@ -254,6 +227,27 @@ class Mageflow(TaskDecorator, Composer, Inspection, _Wired):
         """Remove a signature, and those of its callbacks that no other signature names; say whether it was there."""
         signature = await self.load_signature(key)
         return await signature.remove() if signature is not None else False
+
+    async def pause(self, key: str, pause_type: PauseType = "suspend") -> None:
+        """Suspend or interrupt all runs of a signature, those still to be started included.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        pausing(pause_type)
+        await (await self._required(key)).pause_task(pause_type)
+
+    async def resume(self, key: str) -> None:
+        """Let the runs of a signature go on. Nothing that succeeded runs again.
+
+        Raises:
+            SignatureNotFoundError: it was removed or has expired.
+        """
+        await (await self._required(key)).resume()
+
+    async def _required(self, key: str) -> Signature[Any, Any]:
+        self._kernel.check_open()
+        return await signature_of(self._kernel, await self._kernel.require_signature(key))
 
     # Runs
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar, overload
 
 from mageflow.composing import Composed, make_chain, make_swarm, members_with
 from mageflow.composites import ChainTaskSignature, SwarmTaskSignature
@@ -11,8 +11,12 @@ from mageflow.config import RunOptions, SwarmConfig
 from mageflow.errors import OptionError
 from mageflow.runtime.kernel import Kernel
 from mageflow.signing import Callback, coerce_callbacks
+from mageflow.tasks import Task
 
 __all__ = ["Composer"]
+
+M = TypeVar("M")
+R = TypeVar("R")
 
 
 class Composer:
@@ -65,6 +69,55 @@ class Composer:
 
     achain = chain
 
+    @overload
+    async def swarm(
+        self,
+        tasks: Sequence[Callback] = (),
+        task_name: str | None = None,
+        *,
+        task: Task[..., M, R, Any],
+        inputs: Iterable[M | Mapping[str, Any] | None],
+        success_callbacks: Sequence[Callback] = (),
+        error_callbacks: Sequence[Callback] = (),
+        done_callbacks: Sequence[Callback] = (),
+        config: SwarmConfig | None = None,
+        is_swarm_closed: bool = False,
+        run_options: RunOptions | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **bound: Any,
+    ) -> SwarmTaskSignature[M, R]: ...
+    @overload
+    async def swarm(
+        self,
+        tasks: Sequence[Callback] = (),
+        task_name: str | None = None,
+        *,
+        task: Callback,
+        inputs: Iterable[Any],
+        success_callbacks: Sequence[Callback] = (),
+        error_callbacks: Sequence[Callback] = (),
+        done_callbacks: Sequence[Callback] = (),
+        config: SwarmConfig | None = None,
+        is_swarm_closed: bool = False,
+        run_options: RunOptions | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **bound: Any,
+    ) -> SwarmTaskSignature[Any, Any]: ...
+    @overload
+    async def swarm(
+        self,
+        tasks: Sequence[Callback] = (),
+        task_name: str | None = None,
+        *,
+        success_callbacks: Sequence[Callback] = (),
+        error_callbacks: Sequence[Callback] = (),
+        done_callbacks: Sequence[Callback] = (),
+        config: SwarmConfig | None = None,
+        is_swarm_closed: bool = False,
+        run_options: RunOptions | None = None,
+        kwargs: Mapping[str, Any] | None = None,
+        **bound: Any,
+    ) -> SwarmTaskSignature[Any, Any]: ...
     async def swarm(  # noqa: PLR0913 - API.md B and C give their names
         self,
         tasks: Sequence[Callback] = (),
@@ -80,7 +133,7 @@ class Composer:
         run_options: RunOptions | None = None,
         kwargs: Mapping[str, Any] | None = None,
         **bound: Any,
-    ) -> SwarmTaskSignature[Any]:
+    ) -> SwarmTaskSignature[Any, Any]:
         """Keep a swarm: members side by side inside a window, with callbacks when the last of them has ended.
 
         Args:
@@ -121,7 +174,7 @@ class Composer:
             members += members_with([key] * len(messages), messages)
             is_swarm_closed = True
         record = await make_swarm(self._kernel, members, settings, composed, closed=is_swarm_closed)
-        return await SwarmTaskSignature[Any](self._kernel, record).load()
+        return await SwarmTaskSignature[Any, Any](self._kernel, record).load()
 
     aswarm = swarm
 

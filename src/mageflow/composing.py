@@ -12,17 +12,15 @@ from msgspec import Raw
 from mageflow.config import RunOptions, SwarmConfig
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, Roster
 from mageflow.core.records import MembersRecord, SignatureRecord
-from mageflow.core.replies import Refusal
 from mageflow.errors import (
     InvalidSignatureError,
     OptionError,
-    SignatureNotFoundError,
-    SwarmClosedError,
-    SwarmIsCanceledError,
     TaskAndMsgsDontMatchForSwarmError,
     TooManyTasksError,
 )
+from mageflow.filling import warn_unfilled
 from mageflow.runtime.kernel import Kernel
+from mageflow.runtime.refusals import added_to, member_gone
 from mageflow.runtime.shapes import dump_kwargs, dump_message
 from mageflow.signing import Callback, coerce_callbacks, core_options, refuse_misplaced
 
@@ -32,6 +30,12 @@ _AT_ONCE = 400
 """How many members are added in one commit."""
 
 _RECORDS_AT_ONCE = 20
+
+_CALLBACKS = ("success_callbacks", "error_callbacks", "done_callbacks", "run_options", "kwargs")
+_OPTIONS = {
+    Form.CHAIN: ("name", "error", "success", *_CALLBACKS),
+    Form.SWARM: ("task_name", "task", "inputs", "config", "is_swarm_closed", *_CALLBACKS),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,7 +84,7 @@ async def make_swarm(
         )
     roster = Roster(
         count=len(members),
-        closed=closed,
+        closed=closed or len(members) == most,  # as when the last of them is added
         auto_close=config.auto_close,
         window=config.max_concurrency,
         stop_after=config.stop_after_n_failures,
@@ -92,14 +96,14 @@ async def make_swarm(
 async def _keep(
     kernel: Kernel, form: Form, members: Sequence[Member], roster: Roster, composed: Composed
 ) -> SignatureRecord:
-    refuse_misplaced(composed.bound)
+    refuse_misplaced(composed.bound, _OPTIONS[form], form.value)
     name: Any = composed.name
     if name is not None and (not isinstance(name, str) or not name):
         raise OptionError(f"the name {name!r} is not allowed; give a string that is not empty", option="name")
     ttl = kernel.config.ttl
     active_ttl, done_ttl = ttl.for_chain() if form is Form.CHAIN else ttl.for_swarm()
     record = SignatureRecord(
-        key=kernel.new_signature_key(),
+        key="",
         created_at=0.0,
         task=composed.name or form.value,
         route=kernel.engine.route(composed.name or form.value),
@@ -109,12 +113,15 @@ async def _keep(
         on_success=await coerce_callbacks(kernel, composed.success_callbacks, "success_callbacks"),
         on_error=await coerce_callbacks(kernel, composed.error_callbacks, "error_callbacks"),
         on_done=await coerce_callbacks(kernel, composed.done_callbacks, "done_callbacks"),
-        options=core_options(composed.run_options, "run_options"),
+        options=core_options(composed.run_options, "run_options", form),
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
+    record = await kernel.keyed(record, members)
     await _keep_members(kernel, record, members)
-    return await kernel.put_signature(record)
+    kept = await kernel.put_signature(record)
+    await warn_unfilled(kernel, kept)
+    return kept
 
 
 async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequence[Member]) -> None:
@@ -132,7 +139,7 @@ async def _keep_members(kernel: Kernel, record: SignatureRecord, members: Sequen
     for begin in range(0, len(pages), _RECORDS_AT_ONCE):
         missing = await kernel.membership.put(tuple(pages[begin : begin + _RECORDS_AT_ONCE]), record.active_ttl)
         if missing:
-            raise _missing_member(missing[0])
+            raise member_gone(missing[0])
 
 
 def members_with(keys: Sequence[str], messages: Sequence[Any] | None) -> list[Member]:
@@ -167,40 +174,17 @@ async def add_members(
         SwarmIsCanceledError: a run of it was stopped by failures, or cancelled.
         TooManyTasksError: it would have more than its `max_task_allowed`.
         SignatureNotFoundError: it, or a member's signature, is gone.
+        InvalidSignatureError: it is to be a member of itself.
     """
     record: SignatureRecord | None = None
+    if any(member.signature == key for member in members):
+        raise InvalidSignatureError(
+            f"the swarm {key} cannot be a member of itself: it would never end; to do it again make it a callback"
+        )
     for begin in range(0, len(members), _AT_ONCE):
         page = tuple(members[begin : begin + _AT_ONCE])
-        reply = await kernel.membership.add(key, page, close_when_full=close_when_full)
-        if reply.missing:
-            raise _missing_member(reply.missing[0])
-        if reply.signature is None:
-            return await kernel.require_signature(key)
-        if reply.refusal is not None:
-            raise _refused(reply.signature, reply.refusal, len(members))
-        record = reply.signature
+        reply = await kernel.membership.add(
+            key, page, more=len(members) - begin - len(page), close_when_full=close_when_full
+        )
+        record = added_to(reply, key, len(members))
     return record if record is not None else await kernel.require_signature(key)
-
-
-def _refused(swarm: SignatureRecord, refusal: Refusal, count: int) -> Exception:
-    name = f"the swarm {swarm.task!r} ({swarm.key})"
-    if refusal is Refusal.CLOSED:
-        return SwarmClosedError(
-            f"{name} is closed, so no member can be added; make a new swarm, or close this one later", key=swarm.key
-        )
-    if refusal is Refusal.STOPPED:
-        return SwarmIsCanceledError(
-            f"{name} was stopped by failures or cancelled, so no member can be added; make a new swarm", key=swarm.key
-        )
-    roster = swarm.roster
-    return TooManyTasksError(
-        f"{name} has {roster.count if roster else 0} members, and with {count} more it would have more than its "
-        f"max_task_allowed of {roster.most if roster else 0}; allow more, or add fewer",
-    )
-
-
-def _missing_member(key: str) -> SignatureNotFoundError:
-    return SignatureNotFoundError(
-        f"the member {key} does not exist: it was removed or has expired; sign it again and give the new signature",
-        key=key,
-    )

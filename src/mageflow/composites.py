@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self
+
+from typing_extensions import TypeVar
 
 from mageflow.composing import add_members, members_with
 from mageflow.config import RunOptions, SwarmConfig
@@ -20,7 +22,7 @@ from mageflow.signing import Callback, coerce_callbacks
 __all__ = ["ChainTaskSignature", "Composite", "SwarmTaskSignature", "signature_of"]
 
 M = TypeVar("M")
-R = TypeVar("R")
+R = TypeVar("R", default=Any)
 
 
 _MOST_LISTED = 5_000
@@ -61,6 +63,9 @@ class Composite(Signature[M, R]):
         await super().refresh()
         await self.load()
 
+    async def _like(self, record: SignatureRecord) -> Self:
+        return type(self)(self._held.kernel, record, self._keys)
+
 
 class ChainTaskSignature(Composite[M, R]):
     """Steps one after another: each gets the result of the one before in its return field.
@@ -70,7 +75,7 @@ class ChainTaskSignature(Composite[M, R]):
     """
 
 
-class SwarmTaskSignature(Composite[M, list[Any]]):
+class SwarmTaskSignature(Composite[M, list[R]]):
     """Members side by side, inside a window, with one end: callbacks that fire when the last of them has ended."""
 
     @property
@@ -125,14 +130,14 @@ class SwarmTaskSignature(Composite[M, list[Any]]):
 
     async def aio_run_in_swarm(
         self, task: Callback | Sequence[Callback], msg: Any = None, options: RunOptions | None = None
-    ) -> RunHandle[list[Any]]:
+    ) -> RunHandle[list[R]]:
         """Add a member, or several with one message, and open the swarm if it is not open yet."""
         tasks = [task] if isinstance(task, str) or not isinstance(task, Sequence) else list(task)
         return await self.aio_run_tasks_in_swarm(tasks, [msg] * len(tasks), options)
 
     async def aio_run_tasks_in_swarm(
         self, tasks: Sequence[Callback], msgs: Sequence[Any], options: RunOptions | None = None
-    ) -> RunHandle[list[Any]]:
+    ) -> RunHandle[list[R]]:
         """Add members, each with its own message, and open the swarm if it is not open yet.
 
         Raises:
@@ -150,7 +155,7 @@ class SwarmTaskSignature(Composite[M, list[Any]]):
 
     # Running
 
-    async def run(self, msg: M | Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None) -> list[Any]:
+    async def run(self, msg: M | Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None) -> list[R]:
         """Start it, wait for its end and give the results of the members that succeeded, in member order.
 
         Raises:
@@ -215,7 +220,7 @@ async def signature_of(kernel: Kernel, record: SignatureRecord) -> Signature[Any
         case Form.CHAIN:
             return await ChainTaskSignature[Any, Any](kernel, record).load()
         case Form.SWARM:
-            swarm: Signature[Any, Any] = await SwarmTaskSignature[Any](kernel, record).load()
+            swarm: Signature[Any, Any] = await SwarmTaskSignature[Any, Any](kernel, record).load()
             return swarm
         case Form.TASK:
             return TaskSignature(kernel, record)

@@ -17,6 +17,7 @@ __all__ = [
     "DuplicateTaskError",
     "InvalidMessageError",
     "InvalidSignatureError",
+    "LockLostError",
     "MageflowError",
     "MageflowWarning",
     "ModelNotFoundError",
@@ -27,6 +28,7 @@ __all__ = [
     "OptionError",
     "RecordTooLargeError",
     "RetryAfter",
+    "RetryMismatchWarning",
     "RunCancelledError",
     "RunFailedError",
     "RunNotFoundError",
@@ -41,6 +43,8 @@ __all__ = [
     "TaskAndMsgsDontMatchForSwarmError",
     "TaskShapeError",
     "TooManyTasksError",
+    "TransactionConflictError",
+    "TransactionError",
     "UndumpableError",
     "UnfilledFieldError",
     "UnfilledFieldWarning",
@@ -282,3 +286,23 @@ class CorruptRecordError(StoreError):
     def __init__(self, message: str, *, key: str = "") -> None:
         super().__init__(message)
         self.key = key
+
+
+class TransactionError(MageflowError, RuntimeError):
+    """A transaction was asked for what it cannot do; nothing of it was committed."""
+
+
+class TransactionConflictError(TransactionError):
+    """What a transaction had been told is no longer so; nothing of it was committed, and it can be tried again."""
+
+
+class LockLostError(MageflowError, RuntimeError):
+    """Somebody who held a lock did not renew it in time, and others could take it. `key` is what was locked."""
+
+    def __init__(self, message: str, *, key: str = "") -> None:
+        super().__init__(message)
+        self.key = key
+
+
+class RetryMismatchWarning(MageflowWarning):
+    """A body that is tried again signs or starts something else than its attempt before did at the same place."""

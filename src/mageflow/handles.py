@@ -9,16 +9,20 @@ from typing import Any, Generic, Self, TypeVar, cast
 
 import msgspec
 
+from mageflow.config import SwarmConfig
+from mageflow.core.members import Form
 from mageflow.core.options import DEFAULT_PRIORITY
 from mageflow.core.records import Control, RunRecord
 from mageflow.core.status import RunStatus
-from mageflow.errors import MageflowError, RunCancelledError, RunFailedError, RunNotFoundError
+from mageflow.drawing import Drawing, draw_run
+from mageflow.errors import MageflowError, OptionError, RunCancelledError, RunFailedError, RunNotFoundError
 from mageflow.models.message import Outcome, TaskFailure
 from mageflow.models.run import Progress, RunInfo
 from mageflow.ports.store import Filter, Page
 from mageflow.runtime.gathering import failure_fields
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.shapes import load_result
+from mageflow.runtime.transaction import refuse_to_wait
 
 __all__ = ["RunHandle", "RunPage", "progress_of"]
 
@@ -107,6 +111,7 @@ class RunHandle(Generic[R]):
             RunCancelledError: the run was cancelled.
             TimeoutError: it has not ended in time; the run goes on.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         ended = await self._kernel.waiting.ended(self.id, timeout)
         if ended.status is RunStatus.CANCELLED:
             raise RunCancelledError(f"run {self.id} of task {ended.task!r} was cancelled", run_id=self.id)
@@ -129,6 +134,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: it has not ended in `timeout` seconds; the run goes on.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         ended = await self._kernel.waiting.ended(self.id, timeout)
         fields = await self._kernel.gathering.outcome(ended, self._read_value)
         value = fields.pop("value")
@@ -153,6 +159,7 @@ class RunHandle(Generic[R]):
         Raises:
             RunNotFoundError: the run has expired.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         async with aclosing(self._kernel.waiting.changes(self.id)) as changes:
             async for record in changes:
                 yield _info(record, await self._kernel.store.now())
@@ -163,6 +170,7 @@ class RunHandle(Generic[R]):
         Raises:
             TimeoutError: that has not come in `timeout` seconds.
         """
+        refuse_to_wait(self._kernel.store, self.id)
         await self._kernel.waiting.settled(await self._read(), timeout)
 
     async def caused(self, *, limit: int = 50, cursor: str | None = None) -> RunPage:
@@ -191,9 +199,34 @@ class RunHandle(Generic[R]):
         """Hold what has not begun and stop what runs; a stopped body runs again from its beginning on `resume`."""
         await self._kernel.control_run(self.id, Control.INTERRUPT)
 
-    async def resume(self) -> None:
-        """Let what was suspended or interrupted go on. Nothing that succeeded runs again."""
+    async def resume(self, *, max_concurrency: int | None = None) -> None:
+        """Let what was suspended or interrupted go on. Nothing that succeeded runs again.
+
+        Args:
+            max_concurrency: of a swarm: how many of its members may be live at once from now on.
+
+        Raises:
+            OptionError: this is no run of a swarm, or no such window is possible.
+        """
+        if max_concurrency is not None:
+            if self._record.form is not Form.SWARM:
+                raise OptionError(
+                    f"max_concurrency= is for swarms, and run {self.id} is one of the {self._record.form} "
+                    f"{self.task_name!r}",
+                    option="max_concurrency",
+                )
+            await self._kernel.membership.resize_run(
+                self.id, SwarmConfig(max_concurrency=max_concurrency).max_concurrency
+            )
         await self._kernel.control_run(self.id, Control.NONE)
+
+    async def draw(self) -> Drawing:
+        """Draw the run, its members and its callbacks, as they are now; `print` it, or take its `svg`.
+
+        It is bounded: what is left out is named in it.
+        """
+        self._kernel.check_open()
+        return await draw_run(self._kernel, self.id)
 
     async def retry(self) -> RunHandle[R]:
         """Start the ended run anew, with the message it received; give the new run.

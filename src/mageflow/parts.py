@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, cast, overload
 
 from mageflow.core.events import Slot
+from mageflow.errors import TransactionError
+from mageflow.filling import effective_message
 from mageflow.runtime.shapes import dump_kwargs
-from mageflow.signing import Callback, Held, coerce_callbacks, effective_message
+from mageflow.runtime.transaction import transaction_on
+from mageflow.signing import Callback, Held, coerce_callbacks
 
 __all__ = ["BoundKwargs", "CallbackList"]
 
 
-class BoundKwargs(Mapping[str, Any]):
+class BoundKwargs(MutableMapping[str, Any]):
     """The data bound to a signature, as plain JSON values, as it was when it was last read or changed here.
 
-    A change is made by one of the `a…` methods: each is one commit, and counts for every run that has not begun.
+    A change is made by one of the `a…` methods: each is one commit, and counts for every run that has not begun. In a
+    `mageflow.transaction()` also as in a dict, `kwargs["x"] = 1`, and committed with all else.
     """
 
     def __init__(self, held: Held) -> None:
@@ -36,6 +40,14 @@ class BoundKwargs(Mapping[str, Any]):
 
     def __repr__(self) -> str:
         return repr(self._values)
+
+    def __setitem__(self, name: str, value: Any) -> None:
+        self._edit_later(put={name: value})
+
+    def __delitem__(self, name: str) -> None:
+        if name not in self._values:
+            raise KeyError(name)
+        self._edit_later(drop=(name,))
 
     async def aupdate(self, other: Mapping[str, Any] | None = None, /, **values: Any) -> None:
         """Bind values, replacing key by key.
@@ -77,13 +89,34 @@ class BoundKwargs(Mapping[str, Any]):
         self, *, put: Mapping[str, Any] | None = None, drop: Sequence[str] = (), clear: bool = False
     ) -> None:
         held = self._held
+        values, drop = self._spelled(put, drop)
+        held.record = await held.kernel.edit_kwargs(held.record.key, put=values, drop=drop, clear=clear)
+
+    def _edit_later(self, *, put: Mapping[str, Any] | None = None, drop: Sequence[str] = ()) -> None:
+        """Change it in the transaction that the running code is in.
+
+        Raises:
+            TransactionError: it is in none.
+        """
+        held = self._held
+        values, drop = self._spelled(put, drop)
+        transaction = transaction_on(held.kernel.store)
+        if transaction is None:
+            raise TransactionError(
+                "bound data is changed like a dict only in a transaction: async with mageflow.transaction(): "
+                "signature.kwargs['x'] = 1. Elsewhere write await signature.kwargs.aupdate(x=1), or adel_item('x')"
+            )
+        held.record = transaction.edit_later(held.record, values, drop)
+
+    def _spelled(self, put: Mapping[str, Any] | None, drop: Sequence[str]) -> tuple[dict[str, Any], Sequence[str]]:
+        held = self._held
         values = dump_kwargs(put) if put else {}
         shape = effective_message(held.kernel, held.record)
         if shape is not None and values:  # a field that was bound by another spelling is replaced, not bound twice
             keys = shape.shape.keys
             canonical = {keys.get(name, name) for name in values}
             drop = (*drop, *(name for name in held.record.kwargs if keys.get(name, name) in canonical))
-        held.record = await held.kernel.edit_kwargs(held.record.key, put=values, drop=drop, clear=clear)
+        return values, drop
 
 
 class CallbackList(Sequence[str]):

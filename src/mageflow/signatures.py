@@ -4,17 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Any, Generic, TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
+from mageflow.compat import SignatureSpellings
 from mageflow.config import RunOptions
 from mageflow.core.events import Slot
-from mageflow.core.records import Control
+from mageflow.core.records import Control, Origin
+from mageflow.drawing import Drawing, draw_signature
+from mageflow.duplicating import Duplicable
+from mageflow.filling import effective_message, refuse_unfilled
 from mageflow.handles import RunHandle
 from mageflow.parts import BoundKwargs, CallbackList
-from mageflow.runtime.shapes import dump_message
-from mageflow.signing import Blueprint, core_options, effective_message, refuse_unfilled
+from mageflow.runtime.shapes import dump_kwargs, dump_message, dump_result
+from mageflow.runtime.transaction import refuse_to_wait
+from mageflow.signing import core_options
 
 __all__ = ["Signature", "TaskSignature"]
 
@@ -22,7 +27,7 @@ M = TypeVar("M")
 R = TypeVar("R")
 
 
-class Signature(Blueprint, Generic[M, R]):
+class Signature(Duplicable, SignatureSpellings[M, R]):
     """A persisted blueprint of a call. It can be started any number of times.
 
     What it shows is the signature as it was when it was last read or changed through this object; `refresh()` reads
@@ -87,14 +92,6 @@ class Signature(Blueprint, Generic[M, R]):
     def __hash__(self) -> int:
         return hash(self.key)
 
-    async def refresh(self) -> None:
-        """Read the signature again.
-
-        Raises:
-            SignatureNotFoundError: it was removed or has expired.
-        """
-        await self._held.refresh()
-
     async def start(
         self, msg: M | Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None
     ) -> RunHandle[R]:
@@ -109,11 +106,22 @@ class Signature(Blueprint, Generic[M, R]):
             UnfilledFieldError: a required field of a callback's model would be filled by nothing.
             SignatureNotFoundError: the signature is gone.
         """
-        dumped = dump_message(msg)
-        await refuse_unfilled(self._held.kernel, self._held.record)
-        sent = msgspec.json.encode(dumped) if dumped is not None else None
-        run = await self._held.kernel.start(self._held.record, sent=sent, options=core_options(options, "options"))
-        return RunHandle(self._held.kernel, run)
+        return await self._begin(_message(msg), options)
+
+    async def _begin(
+        self,
+        sent: bytes | None,
+        options: RunOptions | None,
+        *,
+        origin: Origin = Origin.MESSAGE,
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> RunHandle[R]:
+        kernel, record = self._held.kernel, self._held.record
+        await refuse_unfilled(kernel, record)
+        bound = dump_kwargs(kwargs) if kwargs else None
+        chosen = core_options(options, "options", record.form)
+        run = await kernel.start(record, sent=sent, options=chosen, origin=origin, kwargs=bound)
+        return RunHandle(kernel, run)
 
     async def run(self, msg: M | Mapping[str, Any] | None = None, /, *, options: RunOptions | None = None) -> R:
         """Start a run, wait for its end and give what the task returned; a worker must be running somewhere.
@@ -122,18 +130,32 @@ class Signature(Blueprint, Generic[M, R]):
             RunFailedError: the run failed; its `failure` says why.
             RunCancelledError: the run was cancelled.
         """
+        refuse_to_wait(self._held.kernel.store)
         handle = await self.start(msg, options=options)
         return await handle.result()
 
-    async def aio_run_no_wait(
-        self, msg: M | Mapping[str, Any] | None = None, /, options: RunOptions | None = None
+    async def acall(
+        self, msg: Any = None, set_return_field: bool = True, *, options: RunOptions | None = None, **kwargs: Any
     ) -> RunHandle[R]:
-        """`start` under Hatchet's name."""
-        return await self.start(msg, options=options)
+        """Start a run as the end of another one would: with `msg` in the return field.
 
-    async def aio_run(self, msg: M | Mapping[str, Any] | None = None, /, options: RunOptions | None = None) -> R:
-        """`run` under Hatchet's name."""
-        return await self.run(msg, options=options)
+        Args:
+            msg: what the return field is to hold: anything that a task could have returned.
+            set_return_field: False: `msg` is the message itself, as it is for `start`.
+            options: how this run is to be executed.
+            **kwargs: data to bind for this run alone; it stands over what is bound to the signature.
+        """
+        if not set_return_field:
+            return await self._begin(_message(msg), options, kwargs=kwargs)
+        return await self._begin(dump_result(msg), options, origin=Origin.VALUE, kwargs=kwargs)
+
+    async def draw(self) -> Drawing:
+        """Draw the signature, its members and all that they call; `print` it, or take its `svg`.
+
+        It is bounded: what is left out is named in it.
+        """
+        self._held.kernel.check_open()
+        return await draw_signature(self._held.kernel, self.key)
 
     async def remove(self, with_error: bool = True, with_success: bool = True) -> bool:
         """Remove the signature, and those of its callbacks that no other signature names.
@@ -163,6 +185,11 @@ class Signature(Blueprint, Generic[M, R]):
     async def cancel(self) -> None:
         """Cancel all of its runs that have not ended; it can be started again afterwards."""
         self._held.record = await self._held.kernel.control_signature(self.key, Control.CANCEL)
+
+
+def _message(msg: Any) -> bytes | None:
+    dumped = dump_message(msg)
+    return msgspec.json.encode(dumped) if dumped is not None else None
 
 
 class TaskSignature(Signature[M, R]):

@@ -6,30 +6,26 @@ import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from pydantic import BaseModel
 
-from mageflow.config import MageflowConfig, RunOptions, TTLConfig
-from mageflow.core.binding import fills_on_error, fills_on_success, unfilled
-from mageflow.core.events import Slot
+from mageflow.config import MageflowConfig, RunOptions, SwarmConfig, TTLConfig
 from mageflow.core.ids import SIGNATURE
 from mageflow.core.members import Form
 from mageflow.core.options import Options
 from mageflow.core.records import SignatureRecord
 from mageflow.errors import (
     InvalidSignatureError,
-    ModelNotFoundError,
     OptionError,
-    UnfilledFieldError,
-    UnfilledFieldWarning,
     UnknownTaskError,
     UnknownTaskWarning,
     near,
 )
+from mageflow.filling import warn_unfilled
 from mageflow.runtime.declaring import discover
 from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.shapes import MessageType, dump_kwargs
+from mageflow.runtime.shapes import dump_kwargs
 from mageflow.tasks import Task
 
 __all__ = [
@@ -37,14 +33,13 @@ __all__ = [
     "Blueprint",
     "Callback",
     "Held",
+    "NativeTask",
     "Target",
     "Wanted",
     "coerce_callbacks",
     "core_options",
-    "effective_message",
     "make_signature",
     "refuse_misplaced",
-    "refuse_unfilled",
 ]
 
 
@@ -76,11 +71,19 @@ class Blueprint:
 
 AnyTask = Task[..., Any, Any, Any]
 
-Target = AnyTask | str | Callable[..., Any]
+
+class NativeTask(Protocol):
+    """A task that was registered on a Taskiq broker itself, for checkers where Taskiq need not be installed."""
+
+    task_name: str
+    original_func: Callable[..., Any]
+
+
+Target = AnyTask | str | NativeTask | Callable[..., Any]
 """What can be signed: a task, a task's registered name, or the function of a task (which checkers do not know)."""
 
-Callback = Blueprint | AnyTask | str
-"""What can be a callback: a signature, the key of one, a task, or a task's name."""
+Callback = Blueprint | AnyTask | str | NativeTask
+"""What can be a callback: a signature, the key of one, a task, a task's name, or a task of the broker's own."""
 
 _OPTIONS = ("success_callbacks", "error_callbacks", "done_callbacks", "model_validators", "run_options", "kwargs")
 
@@ -119,7 +122,7 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         await _check_known(kernel, name)
     active_ttl, done_ttl = kernel.config.ttl.for_task()
     record = SignatureRecord(
-        key=kernel.new_signature_key(),
+        key="",
         created_at=0.0,
         task=name,
         route=kernel.engine.route(name),
@@ -132,9 +135,8 @@ async def make_signature(kernel: Kernel, target: Target, wanted: Wanted) -> Sign
         active_ttl=active_ttl,
         done_ttl=done_ttl,
     )
-    kept = await kernel.put_signature(record)
-    for problem in await _unfilled(kernel, kept):
-        warnings.warn(problem.text, UnfilledFieldWarning, stacklevel=3)
+    kept = await kernel.put_signature(await kernel.keyed(record))
+    await warn_unfilled(kernel, kept)
     return kept
 
 
@@ -177,8 +179,8 @@ def _registered(kernel: Kernel, name: str, fn: Callable[..., Any]) -> str:
     return name
 
 
-def refuse_misplaced(bound: Mapping[str, Any]) -> None:
-    """Refuse signatures and options that were given under a name that `sign` does not have.
+def refuse_misplaced(bound: Mapping[str, Any], options: Sequence[str] = _OPTIONS, of: str = "sign") -> None:
+    """Refuse signatures and options that were given under a name that `sign`, or another maker, does not have.
 
     Raises:
         OptionError: naming the option that was probably meant.
@@ -187,11 +189,12 @@ def refuse_misplaced(bound: Mapping[str, Any]) -> None:
         meant = _meant(value)
         if meant is None:
             continue
-        close = get_close_matches(name, _OPTIONS, n=1, cutoff=0.4)
-        nearest = close[0] if close else meant
+        close = get_close_matches(name, options, n=1, cutoff=0.4)
+        nearest = close[0] if close else meant if meant in options else None
+        hint = f"; did you mean {nearest}=?" if nearest is not None else ""
         raise OptionError(
-            f"{name}= was given {_kind(value)}, which cannot be bound as data; did you mean {nearest}=? "
-            "(the options of sign are " + ", ".join(f"{option}=" for option in _OPTIONS) + ")",
+            f"{name}= was given {_kind(value)}, which cannot be bound as data{hint} "
+            f"(the options of {of} are " + ", ".join(f"{option}=" for option in options) + ")",
             option=name,
         )
 
@@ -201,6 +204,8 @@ def _meant(value: Any) -> str | None:
         return "success_callbacks"
     if isinstance(value, RunOptions | MageflowConfig | TTLConfig):
         return "run_options"
+    if isinstance(value, SwarmConfig):
+        return "config"
     if isinstance(value, type) and issubclass(value, BaseModel):
         return "model_validators"
     if isinstance(value, list | tuple | set):
@@ -217,17 +222,28 @@ def _kind(value: Any) -> str:
     return f"a {type(value).__name__}" if not isinstance(value, type) else f"the class {value.__name__}"
 
 
-def core_options(given: Any, name: str) -> Options:
+_OF_BODIES = ("retries", "backoff_factor", "backoff_max_seconds", "execution_timeout", "schedule_timeout")
+"""Options that say how a body is executed, which a chain or swarm does not have."""
+
+
+def core_options(given: Any, name: str, form: Form = Form.TASK) -> Options:
     """Give the stored form of options.
 
     Raises:
-        OptionError: something else than a `RunOptions` was given.
+        OptionError: something else than a `RunOptions` was given, or an option that a chain or swarm cannot have.
     """
     if given is None:
         return Options()
     if not isinstance(given, RunOptions):
         raise OptionError(
             f"{name}={given!r} is not a RunOptions; write {name}=mageflow.RunOptions(retries=3)", option=name
+        )
+    meaningless = [each for each in _OF_BODIES if form is not Form.TASK and getattr(given, each) is not None]
+    if meaningless:
+        raise OptionError(
+            f"{name}=RunOptions({meaningless[0]}=...) means nothing to a {form.value}, which has no body of its own: "
+            "give it to the signatures of its members, or to their tasks",
+            option=meaningless[0],
         )
     return given.to_core()
 
@@ -288,75 +304,3 @@ async def coerce_callbacks(kernel: Kernel, callbacks: Sequence[Callback], option
                 "(a function under @mage.task), or a task's name"
             )
     return tuple(keys)
-
-
-def effective_message(kernel: Kernel, record: SignatureRecord) -> MessageType | None:
-    """Give the type of the messages of a signature: its own model, else its task's; None if not known here."""
-    if record.form is not Form.TASK:
-        return None
-    if record.model is not None:
-        try:
-            return kernel.registry.model(record.model)
-        except ModelNotFoundError:
-            return None
-    task = kernel.registry.find(record.task)
-    return task.message if task is not None else None
-
-
-@dataclass(frozen=True, slots=True)
-class _Unfilled:
-    task_name: str
-    fields: tuple[str, ...]
-    text: str
-
-
-async def _unfilled(kernel: Kernel, record: SignatureRecord) -> list[_Unfilled]:
-    """Find the required fields of callbacks that neither their base nor their bound data fill."""
-    slots = ((Slot.SUCCESS, record.on_success), (Slot.ERROR, record.on_error), (Slot.DONE, record.on_done))
-    callbacks = await kernel.signatures([key for _, keys in slots for key in keys])
-    sender = effective_message(kernel, record)
-    problems: list[_Unfilled] = []
-    for slot, keys in slots:
-        for key in keys:
-            callback = callbacks.get(key)
-            message = effective_message(kernel, callback) if callback is not None else None
-            if callback is None or message is None:
-                continue
-            if slot is Slot.ERROR:
-                filled = fills_on_error(message.shape, sender.shape if sender is not None else None, record.kwargs)
-            else:
-                filled = fills_on_success(message.shape)
-            if left := unfilled(message.shape, callback.kwargs, filled):
-                problems.append(_problem(record, slot, callback, tuple(left)))
-    return problems
-
-
-def _problem(record: SignatureRecord, slot: Slot, callback: SignatureRecord, fields: tuple[str, ...]) -> _Unfilled:
-    names = ", ".join(repr(name) for name in fields)
-    text = (
-        f"the {slot.value} callback {callback.task!r} of {record.task!r} requires {names}, which nothing fills: bind "
-        f"it (sign({callback.task!r}, {fields[0]}=...) or kwargs.aupdate({fields[0]}=...)), give it a default"
-        + (", or mark the field that takes the result with ReturnValue()" if slot is Slot.SUCCESS else "")
-    )
-    return _Unfilled(callback.task, fields, text)
-
-
-async def refuse_unfilled(kernel: Kernel, record: SignatureRecord) -> None:
-    """Refuse to start what would fail in its callbacks.
-
-    Raises:
-        UnfilledFieldError: a required field of a callback's model is filled by nothing.
-    """
-    if not (record.on_success or record.on_error or record.on_done):
-        return
-    seen = (record.key, record.rev)
-    if seen in kernel.filled:
-        return
-    for problem in await _unfilled(kernel, record):
-        raise UnfilledFieldError(problem.text, task_name=problem.task_name, fields=problem.fields)
-    if len(kernel.filled) >= _REMEMBERED:
-        kernel.filled.clear()
-    kernel.filled.add(seen)
-
-
-_REMEMBERED = 100_000

@@ -18,6 +18,9 @@ from mageflow.runtime.registry import RegisteredTask
 
 __all__ = ["Task", "TaskDecorator", "TaskOptions"]
 
+if TYPE_CHECKING:
+    from mageflow.composites import SwarmTaskSignature
+
 P = ParamSpec("P")
 M = TypeVar("M")
 R = TypeVar("R")
@@ -52,7 +55,15 @@ class Task(Generic[P, M, R, F]):
         native: what the engine keeps of it, where it keeps anything: on Taskiq its own task, with `.kiq`.
     """
 
-    def __init__(self, registered: RegisteredTask, options: RunOptions, input_validator: Any = None) -> None:
+    def __init__(
+        self,
+        registered: RegisteredTask,
+        options: RunOptions,
+        input_validator: Any = None,
+        *,
+        swarm_of: Callable[..., Coroutine[Any, Any, SwarmTaskSignature[Any, Any]]] | None = None,
+    ) -> None:
+        self._swarm_of = swarm_of
         self.name = registered.name
         self.fn = cast("F", registered.fn)
         self.options = options
@@ -72,6 +83,19 @@ class Task(Generic[P, M, R, F]):
 
         def __call__(self, *args: Any, **kwargs: Any) -> Any:
             return self.fn(*args, **kwargs)
+
+    async def map(
+        self, inputs: Iterable[M | Mapping[str, Any] | None], /, task_name: str | None = None, **given: Any
+    ) -> SwarmTaskSignature[Any, R]:
+        """Keep a closed swarm of as many members as there are inputs, on this task's client: see `Mageflow.swarm`.
+
+        Args:
+            inputs: a message for each member, in member order.
+            task_name: what people know the swarm by.
+            **given: what `swarm` takes: callbacks, `config`, bound data.
+        """
+        assert self._swarm_of is not None, "a task that @mage.task made knows its client"
+        return await self._swarm_of(self, inputs, task_name=task_name, **given)
 
     def __repr__(self) -> str:
         return f"<Task {self.name!r}>"
@@ -114,6 +138,12 @@ class TaskDecorator(ABC):
         Raises:
             DuplicateTaskError: if another function has its name.
         """
+
+    @abstractmethod
+    async def _swarm_of(
+        self, task: Task[..., Any, Any, Any], inputs: Iterable[Any], **given: Any
+    ) -> SwarmTaskSignature[Any, Any]:
+        """Keep a closed swarm with a member of `task` for each of `inputs`."""
 
     @abstractmethod
     def _engine_name(self) -> str:
@@ -191,7 +221,8 @@ class TaskDecorator(ABC):
                 give_up_on=give_up_on,
                 native={**native, **more},
             )
-            return self._register_task(registered, Task(registered, options, input_validator))
+            handle: Task[..., Any, Any, Any] = Task(registered, options, input_validator, swarm_of=self._swarm_of)
+            return self._register_task(registered, handle)
 
         return register if first is None else register(first)
 

@@ -55,8 +55,8 @@ def plural(count: int, noun: str) -> str:
 
 
 def listed(parts: Iterable[str]) -> str:
-    """Give «a, b and c»."""
-    *first, last = parts
+    """Give «a, b and c»; of nothing, nothing."""
+    *first, last = tuple(parts) or ("",)
     return f"{', '.join(first)} and {last}" if first else last
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -45,3 +47,77 @@ async def work(client: Mageflow) -> None:
     """Run all that is due, callbacks included."""
     async with client.worker():
         pass
+
+
+@dataclass(frozen=True)
+class Face:
+    """The functions that make and steer signatures: a client's methods, or the module's, under one spelling."""
+
+    sign: Sign
+    chain: Sign
+    swarm: Sign
+    load_signature: Sign
+    pause: Sign
+    resume: Sign
+    remove: Sign
+
+
+@pytest.fixture(params=["client", "module"])
+def face(request: pytest.FixtureRequest, mage: Mageflow) -> Face:
+    """Each test that asks for it runs with the client's methods, and with the module's under their older names."""
+    if request.param == "client":
+        return Face(mage.sign, mage.chain, mage.swarm, mage.load_signature, mage.pause, mage.resume, mage.remove)
+    return Face(
+        mageflow.asign,
+        mageflow.achain,
+        mageflow.aswarm,
+        mageflow.load_signature,
+        mageflow.pause,
+        mageflow.resume,
+        mageflow.remove,
+    )
+
+
+class Gates:
+    """Bodies that say when they run, and wait until they may go on."""
+
+    def __init__(self) -> None:
+        self.entered: list[str] = []
+        self._open: set[str] = set()
+        self._changed = asyncio.Condition()
+
+    async def through(self, name: str) -> str:
+        """Enter, wait for the gate, and give the name."""
+        async with self._changed:
+            self.entered.append(name)
+            self._changed.notify_all()
+            await self._changed.wait_for(lambda: name in self._open or "*" in self._open)
+        return name
+
+    async def until(self, *names: str) -> None:
+        """Wait until these have entered, each as often as it is named here."""
+        async with asyncio.timeout(20), self._changed:
+            await self._changed.wait_for(lambda: not Counter(names) - Counter(self.entered))
+
+    async def open(self, *names: str) -> None:
+        """Let these through; without names, all."""
+        async with self._changed:
+            self._open.update(names or ("*",))
+            self._changed.notify_all()
+
+
+@pytest.fixture
+def gates(mage: Mageflow) -> Gates:
+    """Gates, and a task `gated` whose message names the one that it passes."""
+    gates = Gates()
+
+    @mage.task
+    async def gated(msg: dict[str, Any]) -> str:
+        return await gates.through(msg["name"])
+
+    return gates
+
+
+def is_a(value: Any, kind: type[Any]) -> bool:
+    """`isinstance`, after which the checkers know no more of the value than before."""
+    return isinstance(value, kind)

@@ -42,10 +42,12 @@ def test_version() -> None:
 
 COMMANDS = [
     "cancel",
+    "close",
     "demo",
     "dev",
     "doctor",
     "explain",
+    "graph",
     "interrupt",
     "ls",
     "purge",

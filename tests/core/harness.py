@@ -47,10 +47,13 @@ from mageflow.core.events import (
 )
 from mageflow.core.ids import RUN, SIGNATURE, retry_id
 from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, Roster, members_keys
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock, lock_key
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
     Failure,
+    MembersRecord,
     Origin,
     OutboxRow,
     Record,
@@ -66,6 +69,7 @@ from mageflow.core.replies import (
     ClaimReply,
     ControlReply,
     EndReply,
+    MembersReply,
     SignatureReply,
     StartReply,
 )
@@ -97,20 +101,20 @@ def loads(event: Event) -> tuple[str, ...]:
             return (event.run, *event.page)
         case RetryRun():
             return (event.run, event.new)
-        case PutSignature():
+        case PutSignature() | KeepNote():
             return (event.record.key,)
         case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
         case AddMembers():
             return (event.key, *(member.signature for member in event.members))
-        case PutMembers():
-            return tuple(record.key for record in event.records)
         case AppendCallbacks() | RemoveSignature():
             return (event.key, *event.callbacks)
-        case Announce():
+        case Announce() | PutMembers():
             return tuple(record.key for record in event.records)
         case Withdraw():
             return (event.worker,)
+        case AcquireLock() | ReleaseLock():
+            return (lock_key(event.about),)
         case _:
             return (event.run,)
 
@@ -157,7 +161,9 @@ class World:
 
     def _decide(self, event: Event) -> Decision:
         records: dict[str, Record | None] = {key: self.records.get(key) for key in loads(event)}
-        for _ in range(5):
+        about = self.records.get(getattr(event, "run", ""))
+        levels = len(about.lineage) if isinstance(about, RunRecord) else 0
+        for _ in range(5 + 3 * levels):  # the end of a member may end what it is in, and that what it is in
             answer = self._decide_twice(records, event)
             if isinstance(answer, Decision):
                 return answer
@@ -201,6 +207,8 @@ class World:
                 invariants.check_change(old, run, self.records)
                 if run.cause is not None:
                     looked.add(run.cause)
+                if run.parent is not None:
+                    looked.add(run.parent)
         for row in decision.rows:
             invariants.check_row(row, self.records)
             looked.add(row.run)
@@ -217,10 +225,12 @@ class World:
         caused = set[str]()
         for run in self.runs():
             invariants.check_run(run, self.records, self.rows)
-            if run.status.is_terminal:
+            if run.status.is_terminal or run.tally is not None:
                 caused.update(invariants.expected_callbacks(run))
         retried = {retry_id(run.key) for run in self.runs()}
-        odd = [run.key for run in self.runs() if run.cause is not None and run.key not in caused | retried]
+        odd = [
+            run.key for run in self.runs() if run.cause not in (None, run.parent) and run.key not in caused | retried
+        ]
         assert not odd, f"runs that no end accounts for: {odd}"
 
     # Signatures
@@ -233,6 +243,8 @@ class World:
         error: Sequence[str] = (),
         done: Sequence[str] = (),
         options: Options | None = None,
+        form: Form = Form.TASK,
+        roster: Roster | None = None,
         ttl: tuple[float, float] = (DAY, 3 * 3600.0),
         **kwargs: Any,
     ) -> str:
@@ -243,6 +255,8 @@ class World:
             created_at=0.0,
             task=task,
             route=ROUTE,
+            form=form,
+            roster=roster,
             kwargs=kwargs,
             on_success=tuple(success),
             on_error=tuple(error),
@@ -254,6 +268,50 @@ class World:
         reply = self.commit(SignatureReply, PutSignature(record=record, token=self.token()))
         assert not reply.missing, f"there is no {reply.missing}"
         return record.key
+
+    def chain(self, *steps: str, **given: Any) -> str:
+        """Keep a chain of these signatures; give its key. `given` is what `sign` takes."""
+        return self._compose(Form.CHAIN, steps, Roster(count=len(steps), window=1, stop_after=1), **given)
+
+    def swarm(
+        self,
+        *members: str,
+        window: int = 30,
+        stop_after: int | None = None,
+        closed: bool = True,
+        auto_close: bool = False,
+        **given: Any,
+    ) -> str:
+        """Keep a swarm of these signatures; give its key. `given` is what `sign` takes."""
+        roster = Roster(count=len(members), window=window, stop_after=stop_after, closed=closed, auto_close=auto_close)
+        return self._compose(Form.SWARM, members, roster, **given)
+
+    def _compose(self, form: Form, members: Sequence[str], roster: Roster, **given: Any) -> str:
+        key = self.sign(form.value, form=form, roster=roster, **given)
+        pages = members_keys(key, 0, len(members))
+        for number, page in enumerate(pages):
+            begin = number * MEMBERS_A_RECORD
+            listed = tuple(Member(signature=each) for each in members[begin : begin + MEMBERS_A_RECORD])
+            record = MembersRecord(key=page, created_at=0.0, owner=key, members=listed)
+            reply = self.commit(MembersReply, PutMembers(records=(record,), active_ttl=DAY, token=self.token()))
+            assert not reply.missing, f"there is no {reply.missing}"
+        return key
+
+    def add(self, swarm: str, *members: str) -> MembersReply:
+        listed = tuple(Member(signature=each) for each in members)
+        event = AddMembers(key=swarm, members=listed, defaults=self.defaults, token=self.token())
+        return self.commit(MembersReply, event)
+
+    def close(self, swarm: str) -> SignatureReply:
+        return self.commit(SignatureReply, CloseMembers(key=swarm, defaults=self.defaults, token=self.token()))
+
+    def resize(self, key: str, window: int) -> SignatureReply:
+        event = Resize(key=key, window=window, defaults=self.defaults, token=self.token())
+        return self.commit(SignatureReply, event)
+
+    def members(self, run: str) -> dict[int, RunRecord]:
+        """Give the members' runs of a chain or swarm, by place."""
+        return {each.place: each for each in self.runs() if each.parent == run and each.place is not None}
 
     def signature(self, key: str) -> SignatureRecord:
         record = self.records[key]

@@ -19,12 +19,15 @@ from mageflow.core.records import (
     Failure,
     Index,
     KeyRecord,
+    LockRecord,
     MembersRecord,
+    NoteRecord,
     Origin,
     Record,
     RunRecord,
     SignatureRecord,
     TaskRecord,
+    Waiter,
     WorkerRecord,
     advance_key,
     decode,
@@ -101,6 +104,7 @@ RUN = RunRecord(
     due_at=2.5,
     origin=Origin.FAILURE,
     sent=Raw(b'{"a": [1, 2.50]}'),
+    kwargs={"once": 1},
     message=Raw(b'{"a":1}'),
     result=Raw(b"null"),
     failure=Failure(type="ValueError", message="no", traceback="Traceback ...", attempt=2),
@@ -154,7 +158,20 @@ WORKER = WorkerRecord(
 )
 TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
 KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
-FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY]
+NOTE = NoteRecord(key="note:n", rev=1, token="f", created_at=1.0, expires_at=2.0, about="run_3", text="t")
+LOCK = LockRecord(
+    key="lock:sig_1",
+    rev=1,
+    token="g",
+    created_at=1.0,
+    expires_at=2.0,
+    about="sig_1",
+    holder="h",
+    until=3.0,
+    waiters=(Waiter(holder="w", until=4.0),),
+    released="i",
+)
+FULL: list[Record] = [SIGNATURE, MEMBERS, RUN, WORKER, TASK, KEY, NOTE, LOCK]
 BARE: list[Record] = [
     SignatureRecord(key="sig_1", created_at=0.0, task="t", route="r", active_ttl=1.0, done_ttl=1.0),
     RunRecord(
@@ -327,7 +344,7 @@ def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_
         root="run_1",
         cause="run_2",
         worker="wrk_1" if status is RunStatus.RUNNING else None,
-        names=("run_0", "sig_2"),
+        names=("run_0", "sig_2", "run_7"),
         parent="run_0",
     )
 
@@ -336,9 +353,9 @@ def test_a_live_run_keeps_what_its_controls_come_from_and_the_callbacks_left_to_
 def test_an_ended_run_lives_on_while_it_has_a_continuation(status: RunStatus) -> None:
     run = replace(RUN, status=status)
     assert index_of(run).live
-    assert index_of(run).names == ("run_0", "sig_2")
+    assert index_of(run).names == ("run_0", "sig_2", "run_7")
     ended = index_of(replace(run, cursor=None))
-    assert (ended.live, ended.names, ended.worker) == (False, (), None)
+    assert (ended.live, ended.names, ended.worker) == (False, ("run_7",), None)
 
 
 def test_keys_tell_what_they_are_of() -> None:

@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from mageflow import Mageflow, MageflowConfig, current_run
+import mageflow
+from mageflow import Mageflow, MageflowConfig, SwarmTaskSignature, current_run
 
 JOURNAL = Path(os.environ.get("CRASH_JOURNAL", "journal"))
 GATE = Path(os.environ.get("CRASH_GATE", "gate"))
@@ -48,6 +49,20 @@ async def hold(msg: dict[str, Any]) -> int:
     return current_run().attempt
 
 
+async def spawns(msg: dict[str, Any]) -> str:
+    """Make a chain and a member of a swarm, and start them; in the first attempt, stand until killed."""
+    chain = await mageflow.chain(["step", "after"], kwargs={"seconds": 0})
+    started = await chain.start({"n": 1})
+    swarm = await mageflow.load_signature(msg["swarm"])
+    assert isinstance(swarm, SwarmTaskSignature)
+    await swarm.aio_run_in_swarm("step", {"n": 2, "seconds": 0})
+    note("spawned")
+    if current_run().attempt == 1:
+        await asyncio.Event().wait()
+    await swarm.close_swarm()
+    return started.id
+
+
 async def block(msg: dict[str, Any]) -> int:
     """In the first attempt, hold the event loop up until the gate is open."""
     note("block")
@@ -65,7 +80,7 @@ def thread(msg: dict[str, Any]) -> None:
 
 def register(mage: Mageflow) -> Mageflow:
     """Make the tasks known to a client."""
-    for body in (step, after, hold, block):
+    for body in (step, after, hold, spawns, block):
         mage.task(body)
     mage.task(thread)
     return mage

@@ -171,3 +171,19 @@ async def can_still_work(
     handle = await (await mage.sign("hold")).start({})
     await handle.result(timeout=PATIENCE)
     assert workers.noted("let go")[-1]["pid"] == worker.pid
+
+
+async def test_what_the_body_of_a_killed_worker_made_is_there_once(workers: Workers, mage: Mageflow) -> None:
+    swarm = await mage.swarm()
+    doomed = workers.worker()
+    handle = await (await mage.sign("spawns")).start({"swarm": swarm.key})
+    await until(lambda: len(workers.noted("spawned", 1)) == 1, workers.said)
+    doomed.kill()
+    doomed.wait()
+    workers.worker()
+    chain = await mage.load_run(await handle.result(timeout=PATIENCE))
+    assert chain is not None
+    assert await chain.result(timeout=PATIENCE) == 1
+    await until(swarm.is_swarm_done, workers.said)
+    runs = Counter(run.task for run in await all_runs(mage))
+    assert runs == {"spawns": 1, "chain": 1, "step": 2, "after": 1, "swarm": 1}

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import importlib
 import os
-from collections.abc import Iterator
+import sys
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 
+from mageflow import Mageflow
+from tests.engines.processes import TaskiqWorkers
 from tests.engines.servers import MISSING_NATS, NatsServer, nats_program
 from tests.redis.servers import MISSING, Server, programs
 
@@ -44,3 +50,29 @@ def nats() -> Iterator[NatsServer]:
     server = NatsServer(program)
     yield server
     server.close()
+
+
+@pytest.fixture
+def workers(tmp_path: Path, redis: Server) -> Iterator[TaskiqWorkers]:
+    workers = TaskiqWorkers(tmp_path, redis.url)
+    yield workers
+    workers.end()
+
+
+@pytest.fixture
+async def program(workers: TaskiqWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
+    """The program, as the process that starts runs has it."""
+    for name, value in workers.environment.items():
+        if name.startswith("ENGINE_"):
+            monkeypatch.setenv(name, value)
+    sys.modules.pop("tests.engines.program", None)
+    module: Any = importlib.import_module("tests.engines.program")
+    yield module
+    await module.mage.aclose()
+    await module.broker.shutdown()
+
+
+@pytest.fixture
+def mage(program: Any) -> Mageflow:
+    client: Mageflow = program.mage
+    return client

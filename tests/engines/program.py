@@ -33,7 +33,7 @@ broker: AsyncBroker = (
 )
 mage = Mageflow(
     broker,
-    URL,
+    os.environ.get("ENGINE_STORE", URL),
     config=MageflowConfig(lease=2.0, redeliver_after=2.0, max_worker_losses=10_000),
 )
 

@@ -2,57 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
-import importlib
 import os
-import random
 import signal
-import sys
 import time
-from collections import Counter
-from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
-from mageflow import Mageflow, MageflowConfig, RunFailedError, RunStatus, UnknownTaskWarning
+from mageflow import Mageflow, MageflowConfig, RunFailedError, UnknownTaskWarning
 from mageflow.core.records import RunRecord
 from mageflow.ports.store import Filter
 from mageflow.runtime.listing import runs_of
-from tests.crash.processes import LONG, PATIENCE, until
+from tests.crash.processes import PATIENCE, until
 from tests.engines.processes import TaskiqWorkers
 from tests.redis.servers import Server
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="processes are signalled and groups of them killed")
-
-KILLED = 500 if LONG else 100
-
-
-@pytest.fixture
-def workers(tmp_path: Path, redis: Server) -> Iterator[TaskiqWorkers]:
-    workers = TaskiqWorkers(tmp_path, redis.url)
-    yield workers
-    workers.end()
-
-
-@pytest.fixture
-async def program(workers: TaskiqWorkers, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Any]:
-    """The program, as the process that starts runs has it."""
-    for name, value in workers.environment.items():
-        if name.startswith("ENGINE_"):
-            monkeypatch.setenv(name, value)
-    sys.modules.pop("tests.engines.program", None)
-    module: Any = importlib.import_module("tests.engines.program")
-    yield module
-    await module.mage.aclose()
-    await module.broker.shutdown()
-
-
-@pytest.fixture
-def mage(program: Any) -> Mageflow:
-    client: Mageflow = program.mage
-    return client
 
 
 async def all_runs(mage: Mageflow, **where: Any) -> list[RunRecord]:
@@ -145,8 +112,6 @@ async def test_a_task_that_old_workers_do_not_know_waits_for_new_ones(workers: T
 async def test_two_services_on_one_store_do_not_take_each_others_runs(
     workers: TaskiqWorkers, mage: Mageflow, redis: Server
 ) -> None:
-    from taskiq_redis import ListQueueBroker
-
     other = Mageflow(ListQueueBroker(redis.url, queue_name="others"), redis.url, config=MageflowConfig(lease=2.0))
     said: list[int] = []
 
@@ -167,42 +132,13 @@ async def test_two_services_on_one_store_do_not_take_each_others_runs(
     assert sorted(said) == [*range(10), 77]
 
 
-@pytest.mark.timeout(600 if LONG else 150)
-async def test_with_workers_killed_at_random_every_run_ends_once(
-    workers: TaskiqWorkers, mage: Mageflow, redis: Server
+async def test_workers_of_one_machine_share_a_file_as_their_store(
+    workers: TaskiqWorkers, redis: Server, tmp_path: Path
 ) -> None:
-    """And no body that had ended, whose end was committed, runs again."""
-    chance = random.Random(7)
+    file = tmp_path / "flows.db"
     for _ in range(2):
-        workers.start()
-    await until(lambda: len(workers.pids()) == 2, workers.said)
-    signature = await mage.sign("step", seconds=0.05, success_callbacks=["after"])
-
-    async def begin() -> None:
-        for n in range(KILLED):
-            await signature.start({"n": n})
-            await asyncio.sleep(0.02)
-
-    starting = asyncio.create_task(begin())
-    kills, next_kill = 0, time.monotonic() + 0.5
-    deadline = time.monotonic() + (500 if LONG else 120)
-    while not starting.done() or await mage.store.count(Filter(live=True)):
-        assert time.monotonic() < deadline, workers.said()[-5000:]
-        pids = workers.pids()
-        if pids and not starting.done() and time.monotonic() > next_kill:
-            os.kill(chance.choice(pids), signal.SIGKILL)
-            kills += 1
-            next_kill = time.monotonic() + 1.0
-        await asyncio.sleep(0.02)
-    await starting
-    print(f"{kills} kills")
-    assert kills > 0
-    runs = await all_runs(mage)
-    assert Counter((run.task, run.status) for run in runs) == {
-        ("step", RunStatus.SUCCEEDED): KILLED,
-        ("after", RunStatus.SUCCEEDED): KILLED,
-    }
-    steps = {run.key: run for run in runs if run.task == "step"}
-    assert Counter(run.cause for run in runs if run.task == "after") == Counter(list(steps))
-    attempts = {run: max(each["attempt"] for each in workers.noted("begin", run=run)) for run in steps}
-    assert attempts == {run: record.attempt for run, record in steps.items()}, "a body ran after the end of its run"
+        workers.start(ENGINE_STORE=str(file))
+    async with Mageflow(RedisStreamBroker(redis.url, queue_name="flows"), file) as mage:
+        await until(lambda: len(workers.pids()) == 2, workers.said)
+        swarm = await mage.swarm(task="step", inputs=[{"n": n} for n in range(50)])
+        assert await (await swarm.start()).result(timeout=PATIENCE) == list(range(50))

@@ -126,6 +126,10 @@ class Server:
             assert time.monotonic() - begun < _PATIENCE, f"it never came to be; the server's log:\n{self.log()}"
             time.sleep(0.01)
 
+    def has_record(self, key: str) -> bool:
+        """Whether this record of mageflow's is there."""
+        return bool(self.command("EXISTS", f"{{mageflow}}:r:{key}"))
+
     def is_in_step(self) -> bool:
         """Whether it is a replica that has what its primary has."""
         return bool(self.command("INFO", "replication").get("master_link_status") == "up")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+from pathlib import Path
 
 import pytest
 
@@ -34,6 +36,7 @@ async def flow(server: Server) -> str:
         return run.id
 
 
+@pytest.mark.timeout(240)  # some processes, each of which has much to import
 async def test_a_flow_is_shown(redis_server: Server) -> None:
     """`ls`, `show`, `explain`, `purge` and `doctor` on its URL."""
     run = await flow(redis_server)
@@ -53,16 +56,29 @@ async def test_a_flow_is_shown(redis_server: Server) -> None:
     assert "journal" not in done.stdout
 
 
+@pytest.mark.timeout(240)
 def test_a_password_is_not_repeated(redis_server: Server) -> None:
     url = f"redis://default:geheim@127.0.0.1:{redis_server.port}/0"
     redis_server.command("CONFIG", "SET", "requirepass", "")
-    for command in (["ls"], ["purge"], ["doctor"], ["doctor", "--json"], ["ls", "--json"]):
+    for command in (["ls"], ["purge"], ["doctor", "--json"]):
         done = mageflow(*command, "--store", url)
         assert "geheim" not in done.stdout + done.stderr
 
 
 def test_a_server_that_is_away_is_one_line() -> None:
     assert "cannot be reached" in refusal(mageflow("ls", "--store", "redis://127.0.0.1:1"))
+
+
+def test_the_extra_is_named_where_it_is_not_installed(tmp_path: Path) -> None:
+    """In one line, with the command that installs it."""
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "__init__.py").write_text("raise ImportError('as if it were not installed')")
+    path = f"{tmp_path}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
+    for command in (["ls"], ["doctor"]):
+        done = mageflow(*command, "--store", "redis://127.0.0.1:1", PYTHONPATH=path)
+        assert done.returncode == 1
+        assert "pip install 'mageflow[redis]'" in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
 
 
 def test_the_embedded_engine_is_refused() -> None:

@@ -53,7 +53,7 @@ async def test_a_store_follows_a_failover(servers: tuple[Server, Server, Server]
     await actor.sign()
     run = await actor.start()
     end_watch = store.watch([run.key], lambda record: None)
-    await asyncio.to_thread(primary.command, "WAIT", 1, 10_000)
+    await asyncio.to_thread(replica.wait_until, lambda server: server.has_record(run.key))
     await asyncio.to_thread(primary.kill)
     async with asyncio.timeout(90):
         while True:
@@ -67,6 +67,6 @@ async def test_a_store_follows_a_failover(servers: tuple[Server, Server, Server]
     assert claimed.attempt == 1
     assert (await actor.end(claimed)).accepted
     await put(store, replace(TaskRecord(key="a", created_at=0.0, route="r"), created_at=1.0))
-    assert replica.command("EXISTS", "{mageflow}:r:a") == 1
+    assert replica.has_record("a")
     end_watch()
     await store.aclose()

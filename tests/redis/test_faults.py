@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 from redis import exceptions
@@ -22,7 +23,7 @@ from mageflow.ports.store import Filter
 from mageflow.stores.redis import RedisStore, link
 from mageflow.stores.redis.faults import translated
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import DAY, Actor, put, succeeded
+from mageflow.testing.contracts.acting import DAY, Actor, beat, put, succeeded
 from tests.redis.conftest import PROGRAMS
 from tests.redis.servers import NOTHING, Server
 
@@ -72,7 +73,9 @@ async def test_flushed_scripts_are_given_again(store: RedisStore, redis_server: 
     redis_server.command("SCRIPT", "FLUSH")
     assert [row.deliveries for row in await store.due(["r"], 9, redeliver_after=60.0)] == [1]
     redis_server.command("SCRIPT", "FLUSH")
-    assert await store.beat("wrk_a") == {"wrk_a": 1}
+    await beat(store, "wrk_a")
+    redis_server.command("SCRIPT", "FLUSH")
+    assert await store.beats() == {"wrk_a": 1}
     redis_server.command("SCRIPT", "FLUSH")
     assert await store.count(Filter(statuses=("running",))) == 2
     redis_server.command("SCRIPT", "FLUSH")
@@ -118,7 +121,7 @@ async def test_a_replica_refuses_and_says_where_to_connect(
     replica.command("REPLICAOF", "127.0.0.1", primary.port)
     store = opened(replica.url)
     await asyncio.to_thread(replica.wait_until, Server.is_in_step)
-    await asyncio.to_thread(primary.command, "WAIT", 1, 10_000)
+    await asyncio.to_thread(replica.wait_until, lambda server: server.has_record("a"))
     assert (await store.load(["a"]))["a"] is not None
     for write in (
         lambda: put(store, replace(TASK, key="b")),
@@ -149,6 +152,7 @@ class Relay:
     def __init__(self, port: int) -> None:
         self._port = port
         self._server: asyncio.Server | None = None
+        self._serving: set[asyncio.Task[Any]] = set()
         self.loses_answer_to: bytes | None = None
 
     async def __aenter__(self) -> str:
@@ -158,20 +162,36 @@ class Relay:
     async def __aexit__(self, *_: object) -> None:
         assert self._server is not None
         self._server.close()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        serving = asyncio.current_task()
+        assert serving is not None
+        self._serving.add(serving)
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self._port)
-        try:
+        loses = False
+
+        async def forth() -> None:
+            nonlocal loses
             while request := await reader.read(1 << 20):
-                there_writer.write(request)
-                answer = await there_reader.read(1 << 20)
                 if self.loses_answer_to is not None and self.loses_answer_to in request:
-                    self.loses_answer_to = None
-                    break
-                writer.write(answer)
-        finally:
-            for each in (writer, there_writer):
-                each.close()
+                    loses, self.loses_answer_to = True, None
+                there_writer.write(request)
+
+        async def back() -> None:
+            while not loses and (answer := await there_reader.read(1 << 20)):
+                if not loses:
+                    writer.write(answer)
+
+        pumps = [asyncio.create_task(forth()), asyncio.create_task(back())]
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for pump in pumps:
+            pump.cancel()
+        await asyncio.wait(pumps)
+        for each in (writer, there_writer):
+            each.close()
+        await asyncio.gather(writer.wait_closed(), there_writer.wait_closed(), return_exceptions=True)
 
 
 async def test_an_answer_that_was_lost_is_an_unknown_outcome(
@@ -276,7 +296,8 @@ async def test_looking_makes_nothing(store: RedisStore, redis_server: Server) ->
     await store.query(Filter(), limit=10)
     await store.count(Filter())
     await store.describe()
-    await store.beat("")
+    await beat(store, "")
+    await store.beats()
     assert redis_server.command("KEYS", "*") == []
 
 

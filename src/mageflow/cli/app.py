@@ -10,13 +10,14 @@ import typer
 
 from mageflow.cli.demo.command import demo
 from mageflow.cli.doctor import doctor
+from mageflow.cli.drawing import graph
 from mageflow.cli.explaining import explain
 from mageflow.cli.listing import ls
 from mageflow.cli.output import FAILED, INTERRUPTED, complain, tolerate_any_encoding
 from mageflow.cli.purging import purge
 from mageflow.cli.showing import show
 from mageflow.cli.starting import run_task
-from mageflow.cli.steering import cancel, interrupt, resume, retry, suspend
+from mageflow.cli.steering import cancel, close, interrupt, resume, retry, suspend
 from mageflow.cli.worker import dev, worker
 from mageflow.errors import MageflowError
 
@@ -53,6 +54,7 @@ Find out why something does not go on, and move it:
 \b
     mageflow explain run_01k80r         why it is where it is, what it waits for,
                                         and the command that moves it
+    mageflow graph run_01k80r           a picture of it and of what it calls
     mageflow suspend run_01k80r         hold it; also interrupt, resume, cancel
     mageflow retry run_01k80r           start it anew, with its message
     mageflow doctor                     what is broken or will hurt, and what helps
@@ -103,11 +105,13 @@ app.command(short_help="Show one run, whole.")(show)
 app.command(short_help="Execute an app's runs.")(worker)
 app.command(short_help="A worker while you write the app.")(dev)
 app.command(short_help="Say why a run is where it is.")(explain)
+app.command(short_help="Draw a run or a signature.")(graph)
 app.command("run", short_help="Start a task by its name.")(run_task)
 app.command(short_help="Cancel runs and what they lead to.")(cancel)
 app.command(short_help="Hold what has not begun.")(suspend)
 app.command(short_help="Hold, and stop what runs.")(interrupt)
 app.command(short_help="Let what is held go on.")(resume)
+app.command(short_help="Let no member be added any more.")(close)
 app.command(short_help="Start ended runs anew.")(retry)
 app.command(short_help="Remove what has expired.")(purge)
 app.command(short_help="Find what is broken or will hurt.")(doctor)

@@ -19,9 +19,8 @@ from mageflow.cli.examining import (
     examine_runs,
     examine_workers,
 )
-from mageflow.cli.opening import DEFAULT_STORE, StoreOption, file_of
+from mageflow.cli.opening import DEFAULT_STORE, StoreOption, file_of, look_at
 from mageflow.cli.output import FAILED, clean, console, print_json
-from mageflow.client import Mageflow
 from mageflow.errors import MageflowError
 
 __all__ = ["doctor"]
@@ -66,7 +65,7 @@ async def _examine(store: str) -> tuple[list[Finding], Overview | None, list[Wor
     overview: Overview | None = None
     workers: list[WorkerInfo] = []
     try:
-        mage = Mageflow.looking_at(store or DEFAULT_STORE)
+        mage = look_at(store)
         file = file_of(store or DEFAULT_STORE)
         findings += examine_file(file)
         locked = examine_lock(file)

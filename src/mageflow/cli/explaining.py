@@ -13,8 +13,9 @@ from mageflow import Explanation
 from mageflow.cli.choosing import choose
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened
 from mageflow.cli.output import STATUS_STYLES, clean, clock, console, invocation, print_json, span
+from mageflow.wording import plural
 
-__all__ = ["explain", "next_step"]
+__all__ = ["explain", "next_step", "print_members"]
 
 _WATCH = 2.5
 """Seconds to wait for a beat: a healthy worker beats once a second."""
@@ -65,9 +66,24 @@ def _print(out: Console, told: Explanation) -> None:
     out.print(Text(clean(told.reason)), soft_wrap=not out.is_terminal)
     step = next_step(told)
     since = f"{clock(told.since)}, for {span(told.since, told.at)}" if told.since is not None else None
-    lines = [("waits for", told.waits_for), ("since", since), ("next step", step)]
+    lines = [("waits for", told.waits_for), ("since", since), ("next step", step), ("member of", told.member_of)]
     shown = [(label, text) for label, text in lines if text is not None]
     if shown:
         out.print()
     for label, text in shown:
         out.print(Text.assemble((f"{label:<11}", "bold"), clean(text)), soft_wrap=True)
+    if told.members:
+        out.print()
+        out.print(Text("failed members" if told.waits_for is None else "members on their way", style="bold"))
+        print_members(out, told)
+
+
+def print_members(out: Console, told: Explanation, indent: str = "  ") -> None:
+    """Print why the first few members of a chain or swarm are where they are, with theirs below each."""
+    for each in told.members:
+        status = (each.status, STATUS_STYLES.get(each.status, ""))
+        head = Text.assemble(indent, (each.key, "bold"), "  ", clean(each.task_name or ""), "  ", status)
+        out.print(head.append(f": {clean(each.reason)}"), soft_wrap=True)
+        print_members(out, each, indent + "  ")
+    if told.other_members:
+        out.print(f"{indent}and {plural(told.other_members, 'other')}")

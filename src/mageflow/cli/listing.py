@@ -11,7 +11,17 @@ from rich.text import Text
 
 from mageflow import RunStatus
 from mageflow.cli.opening import DEFAULT_STORE, StoreOption, opened, shown
-from mageflow.cli.output import STATUS_STYLES, clean, clock, console, print_json, print_table, span, summary, waits
+from mageflow.cli.output import (
+    STATUS_STYLES,
+    called,
+    clock,
+    console,
+    print_json,
+    print_table,
+    span,
+    summary,
+    waits,
+)
 from mageflow.models.run import RunInfo
 from mageflow.wording import plural
 
@@ -32,7 +42,7 @@ def ls(
     store: StoreOption = DEFAULT_STORE,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON list, for programs.")] = False,
 ) -> None:
-    """List runs, newest first.
+    """List runs, newest first. Those of chains and swarms say so before their name.
 
     \b
     mageflow ls --status failed --task send_email
@@ -90,7 +100,7 @@ def _print(runs: list[RunInfo]) -> None:
         (
             run.id,
             Text(run.status, style=STATUS_STYLES.get(run.status, "")),
-            Text(clean(run.task_name)),
+            Text(called(run)),
             _when(run),
             span(run.started_at, run.ended_at),
             Text(summary(run)),

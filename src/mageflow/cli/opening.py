@@ -25,6 +25,7 @@ __all__ = [
     "app_of",
     "command",
     "file_of",
+    "look_at",
     "opened",
     "shown",
 ]
@@ -67,6 +68,19 @@ def app_of(given: str | None) -> App:
     return app
 
 
+def look_at(store: str) -> Mageflow:
+    """Give a client that looks into a store.
+
+    Raises:
+        CommandError: the package that it takes is not installed.
+        MageflowError: it cannot be a store.
+    """
+    try:
+        return Mageflow.looking_at(store or DEFAULT_STORE)
+    except ImportError as error:  # it says what to install
+        raise CommandError(str(error)) from None
+
+
 @asynccontextmanager
 async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
     """Open a store that exists; looking must not make one.
@@ -75,7 +89,7 @@ async def opened(store: str) -> AsyncGenerator[Mageflow, None]:
         CommandError: there is none.
         MageflowError: it cannot be opened, or is not mageflow's.
     """
-    mage = Mageflow.looking_at(store or DEFAULT_STORE)
+    mage = look_at(store)
     _refuse_missing(store or DEFAULT_STORE)
     async with mage:
         yield mage

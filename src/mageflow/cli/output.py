@@ -15,19 +15,21 @@ from rich.table import Table
 
 from mageflow import RunStatus
 from mageflow.errors import MageflowError
-from mageflow.models.run import RunInfo
-from mageflow.wording import say_span, say_time
+from mageflow.models.run import Progress, RunInfo
+from mageflow.wording import listed, plural, say_span, say_time
 
 __all__ = [
     "FAILED",
     "INTERRUPTED",
     "STATUS_STYLES",
     "CommandError",
+    "called",
     "clean",
     "clock",
     "compact",
     "complain",
     "console",
+    "counted",
     "invocation",
     "note",
     "print_json",
@@ -129,7 +131,23 @@ def summary(run: RunInfo) -> str:
     if run.failure is not None:
         lines = run.failure.message.splitlines()
         return clean(f"{run.failure.type}: {lines[0] if lines else ''}")
+    if run.progress is not None:
+        return counted(run.progress)
     return "" if run.result is None else clean(compact(run.result))
+
+
+def called(run: RunInfo) -> str:
+    """Give the name of what a run executes, and what that is, where it is no task."""
+    name = clean(run.task_name)
+    return name if run.kind in ("task", name) else f"{run.kind} {name}"
+
+
+def counted(progress: Progress) -> str:
+    """Count the members of a chain or swarm by what they are."""
+    kinds = ("waiting", "running", "succeeded", "failed", "cancelled")
+    counts = [(getattr(progress, kind), kind) for kind in kinds]
+    parts = [f"{count:,} {kind}" for count, kind in counts if count]
+    return f"{plural(progress.total, 'member')}: {listed(parts)}" if parts else "no members"
 
 
 def waits(run: RunInfo) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
+from mageflow.core.composite import shut
 from mageflow.core.events import (
     AppendCallbacks,
     EditKwargs,
@@ -14,11 +16,12 @@ from mageflow.core.events import (
     Slot,
 )
 from mageflow.core.members import members_keys
+from mageflow.core.notes import remind
 from mageflow.core.records import MembersRecord, SignatureRecord, index_of, replace
 from mageflow.core.replies import ControlReply, SignatureReply
 from mageflow.core.work import Work
 
-__all__ = ["append", "change", "edit", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
+__all__ = ["append", "change", "edit", "edited", "keep_callbacks", "put", "remove", "set_signature_control", "use"]
 
 
 def use(work: Work, keys: Iterable[str]) -> tuple[str, ...]:
@@ -39,6 +42,7 @@ def put(work: Work, event: PutSignature) -> SignatureReply:
     work.need((record.key, *named))
     existing = work.signature(record.key)
     if existing is not None:
+        work.touch(existing, work.now)  # signed again, by a body that is tried again
         return SignatureReply(signature=existing)
     if absent := use(work, (key for key in named if key != record.key)):
         return SignatureReply(missing=absent)
@@ -60,10 +64,17 @@ def edit(work: Work, event: EditKwargs) -> SignatureReply:
     record = work.signature(event.key)
     if record is None or record.token == event.token:
         return SignatureReply(signature=record)
-    # What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
+    return SignatureReply(signature=change(work, record, kwargs=edited(record.kwargs, event)))
+
+
+def edited(kwargs: Mapping[str, Any], event: EditKwargs) -> dict[str, Any]:
+    """Give what an edit makes of bound kwargs.
+
+    What is put goes to the end, also where the name is bound already: the later of two spellings of a field stands.
+    """
     gone = {*event.drop, *event.put}
-    kwargs = {} if event.clear else {name: v for name, v in record.kwargs.items() if name not in gone}
-    return SignatureReply(signature=change(work, record, kwargs={**kwargs, **event.put}))
+    kept = {} if event.clear else {name: value for name, value in kwargs.items() if name not in gone}
+    return {**kept, **event.put}
 
 
 _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_done"}
@@ -71,12 +82,13 @@ _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_do
 
 def append(work: Work, event: AppendCallbacks) -> SignatureReply:
     """Add callbacks at the end of a list; the same one may stand there twice, and then fires twice."""
-    work.need((event.key, *event.callbacks))
+    work.need((event.key, *event.callbacks, *((event.note,) if event.note is not None else ())))
     record = work.signature(event.key)
-    if record is None or record.token == event.token:
+    if record is None or record.token == event.token or (event.note is not None and work.get(event.note) is not None):
         return SignatureReply(signature=record)
     if absent := use(work, event.callbacks):
         return SignatureReply(signature=record, missing=absent)
+    remind(work, event.note, record.key)
     field = _FIELDS[event.slot]
     return SignatureReply(signature=change(work, record, **{field: (*getattr(record, field), *event.callbacks)}))
 
@@ -94,9 +106,13 @@ def remove(work: Work, event: RemoveSignature) -> SignatureReply:
         spared = work.signature(key)
         if spared is not None and key != event.key and key not in event.callbacks:
             work.touch(spared, work.now)
+    if record is not None:
+        shut(work, record)  # nobody could close it any more, and its runs would never end
     for key in (event.key, *event.callbacks):
         found = work.get(key)
-        if isinstance(found, SignatureRecord | MembersRecord):
+        if isinstance(found, SignatureRecord):
+            work.delete(shut(work, found))  # what is gone can be closed by nobody, and its live runs are to end
+        elif isinstance(found, MembersRecord):
             work.delete(found)
     return SignatureReply(signature=record)
 
@@ -107,7 +123,8 @@ def keep_callbacks(work: Work, event: KeepCallbacks) -> ControlReply:
     if run is None or not index_of(run).live or run.keeps:
         return ControlReply(run=run)
     members = members_keys(run.signature, 0, run.tally.total) if run.tally is not None else ()
-    keeping = replace(run, keeps=tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members))))
+    keeps = tuple(dict.fromkeys((*run.on_success, *run.on_error, *run.on_done, *members)))
+    keeping = replace(run, keeps=keeps, kwargs={**event.kwargs, **run.kwargs} if run.tally is not None else run.kwargs)
     if keeping != run:
         work.put(keeping)
     return ControlReply(run=keeping)

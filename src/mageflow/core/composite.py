@@ -12,6 +12,7 @@ from mageflow.core.ids import life_of, member_id
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, members_keys
 from mageflow.core.records import (
     Control,
+    Failure,
     Origin,
     RunRecord,
     SignatureRecord,
@@ -44,7 +45,7 @@ def _proceed(work: Work, run: RunRecord) -> None:
     """Make the members that the window has room for, or tell off the rest; join when all have ended."""
     control = control_of(work, run)
     assert run.tally is not None
-    stops = run.tally.stopping or control is Control.CANCEL
+    stops = run.tally.stopping or control is Control.CANCEL or _is_broken(run)
     if stops:
         run = _tell_off(work, run)
     elif control is Control.NONE:
@@ -57,6 +58,15 @@ def _proceed(work: Work, run: RunRecord) -> None:
         return
     if stops or tally.closed or (tally.auto_close and tally.total):
         _join(work, run, control)
+
+
+def _is_broken(run: RunRecord) -> bool:
+    """Whether a step of a chain was cancelled: it cannot go on, and is cancelled too.
+
+    Nobody asked for the chain's cancel, so no control says it: that would reach the step's done callbacks, which are
+    there to hear of it.
+    """
+    return run.form is Form.CHAIN and run.tally is not None and run.tally.cancelled > 0
 
 
 def _fill(work: Work, run: RunRecord) -> RunRecord:
@@ -81,25 +91,26 @@ def _members(work: Work, run: RunRecord, begin: int, end: int) -> list[Member]:
     if end <= begin:
         return []
     pages = members_keys(run.signature, begin, end)
-    work.need(pages)
+    tried = run.tally.earlier if run.tally is not None else None
+    work.need((*pages, *((tried,) if tried is not None else ())))
     first = begin - begin % MEMBERS_A_RECORD
     listed = [member for page in pages if (record := work.members(page)) is not None for member in record.members]
     members = listed[begin - first : end - first]
     members += [Member(signature=run.signature + "?")] * (end - begin - len(members))  # a page was removed
-    work.need(member.signature for member in members)
-    if run.tally is not None and run.tally.earlier is not None:
-        _need_earlier(work, run, begin, end)
+    work.need((*(member.signature for member in members), *_keys_before(work, run, begin, end)))
     return members
 
 
-def _need_earlier(work: Work, run: RunRecord, begin: int, end: int) -> None:
-    """Load the members' runs of the run that `run` tries again, and of those that that one tried again."""
+def _keys_before(work: Work, run: RunRecord, begin: int, end: int) -> list[str]:
+    """Give the members' runs of the run that `run` tries again, and of those that that one tried again."""
+    keys: list[str] = []
     tried: RunRecord | None = run
     while tried is not None and tried.tally is not None and tried.tally.earlier is not None:
         tried = work.run(tried.tally.earlier)
         if tried is not None:
             life = life_of(tried.key, tried.created_at)
-            work.need(member_id(life, place) for place in range(begin, end))
+            keys += [member_id(life, place) for place in range(begin, end)]
+    return keys
 
 
 def _earlier(work: Work, run: RunRecord, place: int) -> RunRecord | None:
@@ -133,6 +144,9 @@ def _make_member(work: Work, parent_key: str, place: int, member: Member, *, tol
     elif made.status.is_terminal:
         work.put(made)
         tell_parent(work, made)
+    elif made.form is not Form.TASK and _is_within(work, parent, made.signature):
+        work.put(made)
+        finish(work, replace(made, failure=_endless(made)), RunStatus.FAILED, at_once=_CALLBACKS_TOLD_OFF)
     else:
         launch(work, made)
 
@@ -169,6 +183,24 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
     )
 
 
+def _is_within(work: Work, run: RunRecord, signature: str) -> bool:
+    """Whether `run`, or a chain or swarm that it is in, is a run of `signature`."""
+    around: RunRecord | None = run
+    while around is not None:
+        if around.signature == signature:
+            return True
+        around = work.run(around.parent) if around.parent is not None else None
+    return False
+
+
+def _endless(run: RunRecord) -> Failure:
+    return Failure(
+        type="EndlessNestingError",
+        message=f"the {run.form.value} {run.task!r} ({run.signature}) is a member of itself, so it would "
+        "never end; to do it over and over make it a callback of itself, or of what it contains",
+    )
+
+
 def _tell_off(work: Work, run: RunRecord) -> RunRecord:
     """Count the members that were not begun as cancelled; those with done callbacks leave a run that fires them."""
     tally = run.tally
@@ -197,7 +229,9 @@ def _tell_off(work: Work, run: RunRecord) -> RunRecord:
     begin = tally.made
     for place, member in enumerate(_members(work, run, begin, begin + most), start=begin):
         signature = work.signature(member.signature)
-        if signature is not None and signature.on_done:
+        earlier = _earlier(work, run, place)
+        succeeded = earlier is not None and earlier.status is RunStatus.SUCCEEDED
+        if succeeded or (signature is not None and signature.on_done):
             _make_member(work, run.key, place, member, told_off=True)
         else:
             current = _current(work, run)
@@ -221,7 +255,7 @@ def _join(work: Work, run: RunRecord, control: Control) -> None:
             run = _current(work, run)
     if tally.stopping:
         status = RunStatus.FAILED
-    elif control is Control.CANCEL:
+    elif control is Control.CANCEL or _is_broken(run):
         status = RunStatus.CANCELLED
     else:
         status = RunStatus.SUCCEEDED

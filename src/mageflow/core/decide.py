@@ -8,9 +8,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from mageflow.core import attempt, blueprint, lifecycle, presence, roster, starting
+from mageflow.core import attempt, blueprint, lifecycle, notes, presence, roster, starting
 from mageflow.core.composite import settle
-from mageflow.core.decision import Decision, Need, Records
+from mageflow.core.decision import MAX_RECORDS, Decision, Need, Records
 from mageflow.core.events import (
     AddMembers,
     Advance,
@@ -41,6 +41,8 @@ from mageflow.core.events import (
     Together,
     Withdraw,
 )
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock
+from mageflow.core.replies import StartReply, TogetherReply, is_refusal
 from mageflow.core.work import Missing, Work
 
 __all__ = ["decide"]
@@ -71,10 +73,17 @@ _RULES: dict[type, Callable[[Work, Any], Any]] = {
     Resize: roster.resize,
     Announce: presence.announce,
     Withdraw: presence.withdraw,
+    AcquireLock: notes.acquire,
+    ReleaseLock: notes.release,
+    KeepNote: notes.keep,
 }
 
+_RESERVED_TOGETHER = 400
+"""Records that chains and swarms begun in the midst of several events leave to the others: the rest of their members
+follows by `advance`."""
 
-def decide(records: Records, event: Event, now: float, jitter: float) -> Decision | Need:
+
+def decide(records: Records, event: Event | Together, now: float, jitter: float) -> Decision | Need:
     """Decide what `event` does to `records`.
 
     Args:
@@ -90,9 +99,8 @@ def decide(records: Records, event: Event, now: float, jitter: float) -> Decisio
     work = Work(records, now, jitter, defaults)
     try:
         if isinstance(event, Together):
-            reply: Any = tuple(_apply(work, each) for each in event.events)
-        else:
-            reply = _apply(work, event)
+            return _together(work, records, event)
+        reply = _apply(work, event)
     except Missing as missing:
         return Need(missing.keys)
     return work.decision(reply)
@@ -102,3 +110,22 @@ def _apply(work: Work, event: Event) -> Any:
     reply = _RULES[type(event)](work, event)
     settle(work)
     return reply
+
+
+def _together(work: Work, records: Records, event: Together) -> Decision:
+    """Decide events one on top of the other; one that is refused leaves nothing of any."""
+    if any(record is not None and record.token == event.token for record in records.values()):
+        return Decision(reply=TogetherReply())  # it was committed, and the reply was lost
+    work.reserve = _RESERVED_TOGETHER + event.beside
+    replies: list[Any] = []
+    for place, each in enumerate(event.events):
+        reply = _apply(work, each)
+        replies.append(reply)
+        told = event.runs[place] if event.runs else None
+        differs = told is not None and isinstance(reply, StartReply) and reply.run is not None and reply.run.key != told
+        if differs or is_refusal(reply):
+            return Decision(reply=TogetherReply(replies=tuple(replies), refused=place))
+    decision = work.decision(TogetherReply(replies=tuple(replies)))
+    if len(decision.writes) + len(decision.deletes) > MAX_RECORDS:
+        return Decision(reply=TogetherReply(refused=len(event.events)))
+    return decision

@@ -13,6 +13,7 @@ from typing import Any
 from msgspec import Raw, Struct
 
 from mageflow.core.members import Member
+from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,
@@ -112,6 +113,8 @@ class Start(Struct, frozen=True, kw_only=True):
     """The key of the record that says which run there is already, for an idempotency key with a window of its own."""
     origin: Origin = Origin.MESSAGE
     sent: Raw | None = None
+    kwargs: Mapping[str, Any] = {}
+    """What is bound for this run alone."""
     options: Options = Options()
     defaults: Defaults = _NO_DEFAULTS
     token: str
@@ -259,6 +262,8 @@ class AppendCallbacks(Struct, frozen=True, kw_only=True):
     key: str
     slot: Slot
     callbacks: tuple[str, ...]
+    note: str | None = None
+    """The key of the note that says that this was done: a body that is tried again adds nothing twice."""
     token: str
 
 
@@ -274,6 +279,8 @@ class KeepCallbacks(Struct, frozen=True, kw_only=True):
     """The signature of a live run was removed: the run itself keeps what its end will need. Loads it."""
 
     run: str
+    kwargs: Mapping[str, Any] = {}
+    """What the signature bound."""
     token: str
 
 
@@ -301,8 +308,12 @@ class AddMembers(Struct, frozen=True, kw_only=True):
 
     key: str
     members: tuple[Member, ...]
+    more: int = 0
+    """How many members follow in further additions that belong to this one."""
     close_when_full: bool = True
     """Whether the swarm is closed when it has as many members as it may."""
+    note: str | None = None
+    """As of `AppendCallbacks`."""
     defaults: Defaults = _NO_DEFAULTS
     token: str
 
@@ -367,12 +378,19 @@ Event = (
     | Resize
     | Announce
     | Withdraw
+    | AcquireLock
+    | ReleaseLock
+    | KeepNote
 )
 
 
 class Together(Struct, frozen=True, kw_only=True):
-    """Events that are committed as one, each on top of those before it; the reply is the tuple of their replies."""
+    """Events that are committed as one, each on top of those before it, or not at all. Loads what they load."""
 
     events: tuple[Event, ...]
+    runs: tuple[str | None, ...] = ()
+    """The runs that somebody was told of, by the places of the events that start them."""
+    beside: int = 0
+    """How many more records the same commit will write."""
     defaults: Defaults = _NO_DEFAULTS
     token: str

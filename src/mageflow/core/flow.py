@@ -44,25 +44,35 @@ _ORIGINS = {Slot.SUCCESS: Origin.RESULT, Slot.ERROR: Origin.FAILURE, Slot.DONE: 
 
 def launch(work: Work, run: RunRecord) -> None:
     """Write a new run and make it due; a chain or swarm that is due makes its first members at once."""
-    work.put(run)
     if run.tally is not None and not run.tally.closed:
-        _feed(work, run)
+        run = _feed(work, run)
+    work.put(run)
     if run.status is RunStatus.RUNNING:
         work.open[run.key] = None
     elif run.status in WAITING:
         put_rows(work, run)
 
 
-def _feed(work: Work, run: RunRecord) -> None:
-    """Let an open swarm know its run, which gets the members that will be added."""
+def _feed(work: Work, run: RunRecord) -> RunRecord:
+    """Let an open swarm know its run, which gets the members that will be added.
+
+    What tries an old run again may come when the swarm has more members, or is closed, or gone: then nobody closes it
+    any more.
+    """
+    assert run.tally is not None
     signature = work.signature(run.signature)
-    if signature is None or signature.roster is None or run.key in signature.roster.feeds:
-        return
-    feeds = signature.roster.feeds
+    roster = signature.roster if signature is not None else None
+    if signature is None or roster is None:
+        return replace(run, tally=replace(run.tally, closed=True))
+    run = replace(run, tally=replace(run.tally, closed=roster.closed, total=roster.count))
+    if roster.closed or run.key in roster.feeds:
+        return run
+    feeds = roster.feeds
     if len(feeds) >= _MOST_FEEDS:
         work.need(feeds)
         feeds = tuple(key for key in feeds if (fed := work.run(key)) is not None and not fed.status.is_terminal)
-    work.put(replace(signature, roster=replace(signature.roster, feeds=(*feeds, run.key))))
+    work.put(replace(signature, roster=replace(roster, feeds=(*feeds, run.key))))
+    return run
 
 
 _MOST_FEEDS = 50
@@ -128,6 +138,7 @@ def again(
         started_at=now if opens else None,
         origin=ended.origin,
         sent=ended.sent,
+        kwargs=ended.kwargs,
         source=ended.source,
         message=ended.message,
         on_success=ended.on_success,
@@ -250,7 +261,6 @@ def tell_parent(work: Work, ended: RunRecord) -> None:
     stopping = tally.stop_after is not None and tally.failed >= tally.stop_after and not tally.stopping
     if chain:
         parent = replace(parent, answer=ended.key)
-        stopping = stopping or (ended.status is RunStatus.CANCELLED and not tally.stopping)
     parent = replace(parent, tally=tally)
     if stopping and ended.status is RunStatus.FAILED:
         failure = ended.failure if chain else _swarm_failure(tally, ended)
@@ -258,15 +268,7 @@ def tell_parent(work: Work, ended: RunRecord) -> None:
         if tally.live and not chain:  # those of them that have not begun are to be told off
             parent = go_on_later(work, parent, sweep=parent.rev + 1)
     work.put(parent)
-    if chain and ended.status is RunStatus.CANCELLED:
-        _cancel_chain(work, parent)
     work.open[parent.key] = None
-
-
-def _cancel_chain(work: Work, chain: RunRecord) -> None:
-    """A chain whose step was cancelled cannot go on: it is cancelled too."""
-    if chain.control is not Control.CANCEL:
-        work.put(replace(chain, control=Control.CANCEL))
 
 
 def _swarm_failure(tally: Tally, ended: RunRecord) -> Failure:

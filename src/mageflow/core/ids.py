@@ -10,6 +10,7 @@ __all__ = [
     "SIGNATURE",
     "WORKER",
     "callback_id",
+    "derived_id",
     "idempotent_id",
     "life_of",
     "made_at",
@@ -55,6 +56,17 @@ def life_of(run: str, created_at: float) -> str:
 def retry_id(run: str) -> str:
     """Give the id of the run that tries the ended run `run` again."""
     return f"{RUN}{run[len(RUN) : len(RUN) + _STAMP]}{_digest(run, 'retry')}"
+
+
+def derived_id(prefix: str, life: str, *parts: str) -> str:
+    """Give the id of what a body makes at one place with one content: its next attempt makes it again.
+
+    Args:
+        prefix: of the ids of its kind.
+        life: that of the body's run: see `life_of`.
+        parts: what tells it from all else that the body makes.
+    """
+    return f"{prefix}{life[len(RUN) : len(RUN) + _STAMP]}{_digest(life, *parts)}"
 
 
 def idempotent_id(task: str, key: str) -> str:

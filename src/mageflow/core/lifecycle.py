@@ -13,7 +13,7 @@ from mageflow.core.runs import HOLDING, PARKED, callbacks_of, control_of, go_on_
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.core.work import Work
 
-__all__ = ["SWEEP_PAGE", "advance", "set_control", "sweep"]
+__all__ = ["SWEEP_PAGE", "advance", "hears_of_cancel", "set_control", "sweep"]
 
 SWEEP_PAGE = 60
 """How many descendants one commit reaches: each may make a few done callbacks of its own, and tell its swarm."""
@@ -100,7 +100,9 @@ def sweep(work: Work, event: Sweep) -> ControlReply:
     work.need(key for run in found for key in run.lineage)
     for run in found:
         current = work.run(run.key)
-        if current is None or current.status.is_terminal:
+        if current is None or (current.status.is_terminal and current.cursor is None):
+            continue  # one that has ended and has callbacks to make is reached: they are to obey too
+        if target.key not in current.lineage and hears_of_cancel(target):
             continue
         if target.key not in current.lineage:  # it obeys the swept run from now on, and so do its own callbacks
             current = replace(current, lineage=(*current.lineage, target.key))
@@ -111,6 +113,11 @@ def sweep(work: Work, event: Sweep) -> ControlReply:
     if event.last and after is not None:
         after = go_on_later(work, after, sweep=0)
     return ControlReply(run=after)
+
+
+def hears_of_cancel(target: RunRecord) -> bool:
+    """Whether what the end of a run called is there to hear that it was cancelled, and not to be cancelled with it."""
+    return target.status is RunStatus.CANCELLED and target.control is Control.CANCEL
 
 
 def advance(work: Work, event: Advance) -> ControlReply:

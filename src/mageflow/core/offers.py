@@ -35,15 +35,15 @@ def offer_of(work: Work, run: RunRecord, *, anyhow: bool = False) -> Offer | Fai
     """
     work.need([key for key in (run.signature, run.parent, run.source or _cause_of(run)) if key is not None])
     signature = work.signature(run.signature)
-    if signature is None and not anyhow:
+    if signature is None and not anyhow and run.form is Form.TASK:  # a begun chain or swarm keeps itself what it binds
         return removed(run.signature)
     parent = work.run(run.parent) if run.parent is not None else None
     own = (run.sent,) if run.parent is not None and run.sent is not None else ()
     around: Layers = ()
     if parent is not None:
         above = work.signature(parent.signature)
-        around = (above.kwargs,) if above is not None and above.kwargs else ()
-    bound: Layers = (signature.kwargs,) if signature is not None and signature.kwargs else ()
+        around = tuple(bound for bound in (above.kwargs if above is not None else {}, parent.kwargs) if bound)
+    bound: Layers = tuple(bound for bound in (signature.kwargs if signature is not None else {}, run.kwargs) if bound)
     layers: Layers = (*bound, *own, *around)
     if run.origin is not Origin.PARENT:
         return _begun(work, run, layers)

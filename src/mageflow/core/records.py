@@ -23,7 +23,9 @@ __all__ = [
     "Failure",
     "Index",
     "KeyRecord",
+    "LockRecord",
     "MembersRecord",
+    "NoteRecord",
     "Origin",
     "OutboxRow",
     "Record",
@@ -31,6 +33,7 @@ __all__ = [
     "RunRecord",
     "SignatureRecord",
     "TaskRecord",
+    "Waiter",
     "WorkerRecord",
     "advance_key",
     "decode",
@@ -147,6 +150,8 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     origin: Origin = Origin.MESSAGE
     sent: MaybeRaw = None
     """What the caller sent, as JSON; its meaning is the origin's."""
+    kwargs: dict[str, Any] = {}
+    """What is bound for this run alone, over what its signature binds."""
     message: MaybeRaw = None
     """The message as the body received it, frozen no later than with the first attempt's outcome."""
     result: MaybeRaw = None
@@ -228,8 +233,33 @@ class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key")
     run: str
 
 
-Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord
-R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord)
+class NoteRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="note"):
+    """Something about another record that is to be remembered as long as that one is kept."""
+
+    about: str
+    text: str = ""
+
+
+class Waiter(Struct, frozen=True, kw_only=True):
+    """Somebody who waits for a lock, until he asks again."""
+
+    holder: str
+    until: float
+
+
+class LockRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="lock"):
+    """Who alone may work with something, until when, and who is next."""
+
+    about: str
+    holder: str = ""
+    until: float = 0.0
+    waiters: tuple[Waiter, ...] = ()
+    released: str = ""
+    """Who gave it back last: one whose reply was lost is not told that he had lost it."""
+
+
+Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord | KeyRecord | NoteRecord | LockRecord
+R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord, NoteRecord, LockRecord)
 
 
 class RowAction(StrEnum):
@@ -281,6 +311,8 @@ def index_of(record: Record) -> Index:
             live = record.status in LIVE or record.cursor is not None
             # The controls of the lineage reach the run; the root and the cause stand below.
             held = (*record.lineage, *record.keeps) if live else ()
+            if record.tally is not None and record.tally.earlier is not None:
+                held = (*held, record.tally.earlier)  # its results are there, for as long as this one is kept
             return Index(
                 kind="run",
                 status=record.status.value,
@@ -305,6 +337,10 @@ def index_of(record: Record) -> Index:
             return Index(kind="worker")
         case TaskRecord():
             return Index(kind="task", live=False)
+        case NoteRecord():
+            return Index(kind="note", live=False, parent=record.about)
+        case LockRecord():
+            return Index(kind="lock", live=False, names=(record.about,))
         case KeyRecord():
             return Index(kind="key", live=False, names=(record.run,))  # the run is kept for the whole window
 

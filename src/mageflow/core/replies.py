@@ -19,7 +19,9 @@ __all__ = [
     "Refusal",
     "SignatureReply",
     "StartReply",
+    "TogetherReply",
     "Verdict",
+    "is_refusal",
 ]
 
 
@@ -85,6 +87,7 @@ class ControlReply(Struct, frozen=True, kw_only=True):
 class Refusal(StrEnum):
     """Why members were not added."""
 
+    GONE = "gone"
     CLOSED = "closed"
     STOPPED = "stopped"
     FULL = "full"
@@ -102,3 +105,23 @@ class SignatureReply(Struct, frozen=True, kw_only=True):
     signature: SignatureRecord | None = None
     missing: tuple[str, ...] = ()
     """The callbacks that the store does not have; nothing was written."""
+
+
+class TogetherReply(Struct, frozen=True, kw_only=True):
+    replies: tuple[Any, ...] = ()
+    """The events' replies, up to that of the one that was refused; none where all was committed before."""
+    refused: int | None = None
+    """The place of the event that was refused, with which all were; the number of events, where they are too many."""
+
+
+def is_refusal(reply: Any) -> bool:
+    """Say whether the event that brought this reply was not carried out."""
+    match reply:
+        case StartReply():
+            return reply.run is None
+        case SignatureReply():
+            return reply.signature is None or bool(reply.missing)
+        case MembersReply():
+            return reply.refusal is not None or bool(reply.missing)
+        case _:
+            return False

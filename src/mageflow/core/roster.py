@@ -11,6 +11,7 @@ from mageflow.core.events import (
     Resize,
 )
 from mageflow.core.members import MEMBERS_A_RECORD, Member, members_keys
+from mageflow.core.notes import remind
 from mageflow.core.records import MembersRecord, RunRecord, SignatureRecord, replace
 from mageflow.core.replies import MembersReply, Refusal, SignatureReply
 from mageflow.core.work import Work
@@ -37,19 +38,20 @@ def add(work: Work, event: AddMembers) -> MembersReply:
     """Add members at the end of an open swarm's list, and tell its live runs."""
     signature = work.signature(event.key)
     if signature is None or signature.roster is None:
-        return MembersReply()
+        return MembersReply(refusal=Refusal.GONE)
     roster = signature.roster
-    if event.token in roster.added:
+    if event.token in roster.added or (event.note is not None and work.get(event.note) is not None):
         return MembersReply(signature=signature)
     count = roster.count + len(event.members)
     if roster.closed:
         return MembersReply(signature=signature, refusal=Refusal.STOPPED if roster.stopped else Refusal.CLOSED)
-    if roster.most is not None and count > roster.most:
+    if roster.most is not None and count + event.more > roster.most:
         return MembersReply(signature=signature, refusal=Refusal.FULL)
     pages = members_keys(signature.key, roster.count, count)
     work.need((*pages, *roster.feeds, *(member.signature for member in event.members)))
     if missing := use(work, dict.fromkeys(member.signature for member in event.members)):
         return MembersReply(signature=signature, missing=missing)
+    remind(work, event.note, signature.key)
     _append(work, signature, pages, event.members)
     added = (*roster.added, event.token)[-_REMEMBERED:]
     changed = change(work, signature, roster=replace(roster, count=count, added=added))

@@ -34,13 +34,13 @@ def start(work: Work, event: Start) -> StartReply:
     opened = _opened(work, signature)
     if opened is not None:
         if opened.sent is None and event.sent is not None:
-            opened = replace(opened, sent=event.sent)
+            opened = replace(opened, origin=event.origin, sent=event.sent)
             work.put(opened)
         return StartReply(run=opened)
     options = merge_options(event.options, signature.options, work.defaults.get(signature.task))
     made = new_run(signature, event.run, work.now, origin=event.origin, options=options)
     work.touch(signature, made.due_at)
-    launch(work, replace(made, sent=event.sent))
+    launch(work, replace(made, sent=event.sent, kwargs=dict(event.kwargs)))
     if event.window is not None and options.idempotency_window is not None:
         there = work.get(event.window)
         rev = there.rev if there is not None else 0

@@ -54,6 +54,7 @@ class Work:
         "jitter",
         "now",
         "open",
+        "reserve",
     )
 
     def __init__(self, records: Records, now: float, jitter: float, defaults: Mapping[str, Options]) -> None:
@@ -62,6 +63,7 @@ class Work:
         self.defaults = defaults
         self.open: dict[str, None] = {}
         """The runs of chains and swarms that may have something to do."""
+        self.reserve = _RESERVE
         self._records = records
         self._written: dict[str, Record] = {}
         self._deleted: dict[str, Record] = {}
@@ -121,14 +123,15 @@ class Work:
     @property
     def room(self) -> int:
         """How many more records this commit may hold, beside what must go with the rest."""
-        return MAX_RECORDS - _RESERVE - len(self._written) - len(self._deleted)
+        return MAX_RECORDS - self.reserve - len(self._written) - len(self._deleted)
 
     def put(self, record: Record) -> None:
         """Write a record; it carries the revision that was loaded."""
         self._written[record.key] = record
 
     def delete(self, record: Record) -> None:
-        """Remove a record, if it still has this revision."""
+        """Remove a record, if it still has this revision; what was to be written of it is not."""
+        self._written.pop(record.key, None)
         self._deleted[record.key] = record
 
     def put_row(self, row: OutboxRow) -> None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mageflow.core.ids import RUN, SIGNATURE, made_at
+from mageflow.core.members import Form
 from mageflow.core.records import Control, RunRecord, SignatureRecord
 from mageflow.core.status import RunStatus
 from mageflow.inspection.phrases import (
@@ -21,6 +22,13 @@ from mageflow.inspection.phrases import (
     which_retry,
 )
 from mageflow.inspection.sight import Sight
+from mageflow.inspection.trees import (
+    composite_signature,
+    due_composite,
+    ended_composite,
+    held_composite,
+    open_composite,
+)
 from mageflow.models.explanation import Explanation
 from mageflow.models.worker import WorkerInfo
 from mageflow.wording import iso, listed, plural, say_moment, say_span
@@ -40,6 +48,17 @@ _DONE = {
 
 def explain(sight: Sight) -> Explanation:
     """Put into words what was seen."""
+    told = _told(sight)
+    if not sight.members:
+        return told
+    members = [explain(each) for each in sight.members]
+    steps = (each.next_step for each in members if told.waits_for is not None)
+    return told.model_copy(
+        update={"members": members, "next_step": told.next_step or next((step for step in steps if step), None)}
+    )
+
+
+def _told(sight: Sight) -> Explanation:
     record = sight.record
     if record is None:
         return _unknown(sight)
@@ -47,6 +66,8 @@ def explain(sight: Sight) -> Explanation:
         return _signature(sight, record)
     if record.status.is_terminal:
         return _ended(sight, record)
+    if record.status is RunStatus.RUNNING and record.form is not Form.TASK:
+        return open_composite(sight, record, listed(each.words for each in _holders(sight, record, (Control.CANCEL,))))
     if record.status is RunStatus.RUNNING:
         return _running(sight, record)
     if record.status in (RunStatus.SUSPENDED, RunStatus.INTERRUPTED):
@@ -58,6 +79,8 @@ def explain(sight: Sight) -> Explanation:
         return _unroutable(sight, record)
     if record.status is RunStatus.SCHEDULED and record.due_at > sight.now:
         return _scheduled(sight, record)
+    if record.form is not Form.TASK:
+        return due_composite(sight, record)
     return _queued(sight, record)
 
 
@@ -162,7 +185,8 @@ def _holders(sight: Sight, run: RunRecord, controls: tuple[Control, ...]) -> lis
         found.append(_Holder(run.key, run.control, f"it was {_DONE[run.control]} itself"))
     for each in sight.ancestors:
         if each.control in controls:
-            words = f"the run {each.key} of task {each.task!r}, from which it follows, was {_DONE[each.control]}"
+            what = "task" if each.form is Form.TASK else each.form.value
+            words = f"the run {each.key} of {what} {each.task!r}, from which it follows, was {_DONE[each.control]}"
             found.append(_Holder(each.key, each.control, words))
     return found
 
@@ -174,7 +198,9 @@ def _parked(sight: Sight, run: RunRecord) -> Explanation:
         words = f"its signature {signature.key} was {_DONE[signature.control]}, and with it all of its runs"
         holders = [holder for holder in holders if holder.key != run.key]  # a resume of the signature lifts that too
         holders.append(_Holder(signature.key, signature.control, words))
-    if run.status is RunStatus.INTERRUPTED:
+    if run.form is not Form.TASK:
+        state = held_composite(run)
+    elif run.status is RunStatus.INTERRUPTED:
         state = f"Its body was stopped in attempt {run.attempt}, and runs again from its beginning when it is resumed"
     else:
         state = "It is held before its body begins" if not run.attempt else "It is held before its next attempt"
@@ -255,7 +281,10 @@ def _what_follows(asked: list[_Holder]) -> str:
 def _ended(sight: Sight, run: RunRecord) -> Explanation:
     took = f" after {say_span(run.ended_at - run.started_at)}" if run.ended_at and run.started_at else ""
     ended = say_moment(run.ended_at or sight.now)
-    if run.status is RunStatus.SUCCEEDED:
+    by = listed(each.words for each in _holders(sight, run, (Control.CANCEL,)))
+    if run.form is not Form.TASK:
+        reason = ended_composite(run, ended, by)
+    elif run.status is RunStatus.SUCCEEDED:
         reason = f"It succeeded in attempt {run.attempt}{took}, at {ended}."
     elif run.status is RunStatus.FAILED:
         tries = f"in attempt {run.attempt}" if run.attempt else "before its body began"
@@ -263,8 +292,7 @@ def _ended(sight: Sight, run: RunRecord) -> Explanation:
         allowed = f", the last of {retries + 1}" if retries and run.failures > retries else ""
         reason = f"It failed {tries}{allowed}, at {ended}: {failure_line(run)}."
     else:
-        by = _holders(sight, run, (Control.CANCEL,))
-        reason = f"It was cancelled at {ended}" + (f": {listed(each.words for each in by)}." if by else ".")
+        reason = f"It was cancelled at {ended}" + (f": {by}." if by else ".")
     if sight.again is not None:
         reason += f" It was tried again as {sight.again.key}, which is {seen_as(sight.again, sight.now)}."
     waiting = [each for each in sight.caused if not each.status.is_terminal]
@@ -303,6 +331,8 @@ def _signature(sight: Sight, record: SignatureRecord) -> Explanation:
             next_step=sight.command("resume", record.key),
             facts=facts,
         )
+    if record.form is not Form.TASK:
+        return composite_signature(sight, record, runs)
     live = [worker for worker in sight.workers if not worker.gone]
     knowing = [worker for worker in live if record.task in worker.tasks]
     unknown = not knowing and count

@@ -7,19 +7,23 @@ from collections.abc import Iterable, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from mageflow.core.members import Form, Tally
 from mageflow.core.records import RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.models.worker import WorkerInfo
 from mageflow.wording import iso, listed, say_moment
 
 __all__ = [
+    "by_kind",
     "by_status",
     "facts_of",
     "failure_line",
     "near_tasks",
     "nobody_knows",
+    "place_in",
     "schedule_limit",
     "seen_as",
+    "tally_facts",
     "verb",
     "waits_since",
     "which_retry",
@@ -94,3 +98,40 @@ def by_status(runs: Iterable[RunRecord], now: float) -> str:
     """Say how many runs have which status."""
     counts = Counter(seen_as(run, now) for run in runs)
     return listed(f"{count:,} {status}" for status, count in counts.items())
+
+
+def by_kind(tally: Tally) -> str:
+    """Say how members ended."""
+    counts = {"succeeded": tally.succeeded, "failed": tally.failed, "cancelled": tally.cancelled}
+    return listed(f"{count:,} {what}" for what, count in counts.items() if count)
+
+
+def tally_facts(run: RunRecord) -> dict[str, Any]:
+    """Give what programs want to know of the members of a chain or swarm."""
+    tally = run.tally
+    if tally is None:
+        return {}
+    return {
+        "members": {
+            "total": tally.total,
+            "waiting": tally.total - tally.made,
+            "running": tally.live,
+            "succeeded": tally.succeeded,
+            "failed": tally.failed,
+            "cancelled": tally.cancelled,
+        },
+        "window": tally.window,
+        "closed": tally.closed,
+        "stopping": tally.stopping,
+    }
+
+
+def place_in(member: RunRecord, around: RunRecord | None) -> str | None:
+    """Say which member of which chain or swarm a run is."""
+    if member.parent is None or member.place is None:
+        return None
+    if around is None or around.tally is None:
+        return f"member {member.place + 1:,} of {member.parent}, which is gone"
+    noun = "step" if around.form is Form.CHAIN else "member"
+    name = around.form.value if around.task == around.form.value else f"{around.form.value} {around.task!r}"
+    return f"{noun} {member.place + 1:,} of {around.tally.total:,} of the {name} ({around.key})"

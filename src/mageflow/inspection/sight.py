@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mageflow.core.ids import retry_id
+from mageflow.core.members import Tally
 from mageflow.core.records import RunRecord, SignatureRecord
 from mageflow.core.status import RunStatus
+from mageflow.inspection.phrases import place_in
 from mageflow.models.explanation import Explanation
 from mageflow.models.worker import WorkerInfo
 from mageflow.ports.store import Filter
@@ -22,6 +24,9 @@ __all__ = ["Sight"]
 _DEFAULT_STORE = "mageflow.db"
 _MEMORY = "memory"
 _SOME_APP = "pkg.mod:mage"
+_MEMBERS = 3
+_SAMPLE = 200
+"""Of how many members the first few are chosen."""
 
 
 @dataclass(slots=True)
@@ -45,10 +50,23 @@ class Sight:
     live_count: int = 0
     workers: list[WorkerInfo] = field(default_factory=list[WorkerInfo])
     holder: WorkerInfo | None = None
+    around: RunRecord | None = None
+    """The run of the chain or swarm that it is a member of."""
+    members: list[Sight] = field(default_factory=list["Sight"])
+    """Of a chain or swarm: the first few of its live members; where it has failed, of those that failed."""
+    other_members: int = 0
+    """How many more of them there are."""
 
     @classmethod
-    async def of(cls, kernel: Kernel, key: str, workers: list[WorkerInfo]) -> Sight:
-        """Read what there is to see."""
+    async def of(cls, kernel: Kernel, key: str, workers: list[WorkerInfo], *, depth: int = 3) -> Sight:
+        """Read what there is to see.
+
+        Args:
+            kernel: reads it.
+            key: of a run or a signature.
+            workers: all that there are.
+            depth: how deep members of members are looked at.
+        """
         store = kernel.store
         record = (await store.load((key,)))[key]
         patience = kernel.config.seconds("unknown_task_after")
@@ -68,10 +86,29 @@ class Sight:
         sight.ancestors = [run for key in record.lineage if isinstance(run := around[key], RunRecord)]
         if record.status.is_terminal:
             caused = await store.query(Filter(cause=key), limit=500)
-            sight.caused = [run for run in caused.records if isinstance(run, RunRecord)]
+            sight.caused = [run for run in caused.records if isinstance(run, RunRecord) and run.parent != key]
+        sight.around = next((run for run in sight.ancestors if run.key == record.parent), None)
+        if record.tally is not None and depth:
+            await sight._look_at_members(kernel, record, record.tally, depth)
         if record.status is RunStatus.RUNNING:
             sight.holder = next((worker for worker in workers if worker.key == record.worker), None)
         return sight
+
+    async def _look_at_members(self, kernel: Kernel, run: RunRecord, tally: Tally, depth: int) -> None:
+        if not run.status.is_terminal:
+            where, count = Filter(cause=run.key, live=True), tally.live
+        elif run.status is RunStatus.FAILED:
+            where, count = Filter(cause=run.key, statuses=(RunStatus.FAILED.value,)), tally.failed
+        else:
+            return
+        if not count:
+            return
+        page = await kernel.store.query(where, limit=_SAMPLE)
+        found = [each for each in page.records if isinstance(each, RunRecord) and each.parent == run.key]
+        found.sort(key=_those_that_need_somebody)
+        for each in found[:_MEMBERS]:
+            self.members.append(await Sight.of(kernel, each.key, self.workers, depth=depth - 1))
+        self.other_members = max(0, count - len(self.members))
 
     def command(self, *words: str) -> str | None:
         """Give a command line on this store; None where no other process reaches it."""
@@ -98,7 +135,29 @@ class Sight:
             status=status,
             reason=reason,
             since=moment(since) if since is not None else None,
-            facts=facts,
+            facts=facts | self._place(),
             at=moment(self.now),
+            member_of=place_in(record, self.around) if isinstance(record, RunRecord) else None,
+            other_members=self.other_members,
             **more,
         )
+
+    def _place(self) -> dict[str, Any]:
+        record = self.record
+        if not isinstance(record, RunRecord) or record.parent is None:
+            return {}
+        return {"parent": record.parent, "place": record.place}
+
+
+_URGENCY = {
+    RunStatus.SUSPENDED: 0,
+    RunStatus.INTERRUPTED: 0,
+    RunStatus.UNROUTABLE: 1,
+    RunStatus.SCHEDULED: 2,
+    RunStatus.QUEUED: 3,
+    RunStatus.RUNNING: 4,
+}
+
+
+def _those_that_need_somebody(member: RunRecord) -> tuple[int, int]:
+    return _URGENCY.get(member.status, 5), member.place or 0

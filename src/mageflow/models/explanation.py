@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel
 
-from mageflow.wording import say_span, say_time
+from mageflow.wording import plural, say_span, say_time
 
 __all__ = ["Explanation"]
 
@@ -32,6 +32,13 @@ class Explanation(BaseModel):
     """What the sentence was made of, for programs: plain JSON values, times in ISO 8601."""
     at: datetime
     """When this was so, by the store's clock."""
+    member_of: str | None = None
+    """Which member of which chain or swarm a run is."""
+    members: list[Explanation] = []
+    """Of a chain or swarm that has not ended: the first few of its members that are live, those that need somebody
+    first. Of one that failed: the first few that failed."""
+    other_members: int = 0
+    """How many more of them there are."""
 
     def __str__(self) -> str:
         lines = ["  ".join(part for part in (self.key, self.task_name, self.status) if part), self.reason]
@@ -41,4 +48,17 @@ class Explanation(BaseModel):
             lines.append(f"since      {say_time(self.since)}, for {say_span((self.at - self.since).total_seconds())}")
         if self.next_step is not None:
             lines.append(f"next step  {self.next_step}")
-        return "\n".join(lines)
+        if self.member_of is not None:
+            lines.append(f"member of  {self.member_of}")
+        return "\n".join([*lines, *self.member_lines()])
+
+    def member_lines(self, indent: str = "  ") -> list[str]:
+        """Give the lines about members, theirs indented."""
+        lines: list[str] = []
+        for each in self.members:
+            name = "  ".join(part for part in (each.key, each.task_name, each.status) if part)
+            lines.append(f"{indent}{name}: {each.reason}")
+            lines.extend(each.member_lines(indent + "  "))
+        if self.other_members:
+            lines.append(f"{indent}and {plural(self.other_members, 'other')}")
+        return lines

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator
 
 from mageflow.core.events import Advance, Defaults, Sweep
-from mageflow.core.lifecycle import SWEEP_PAGE
+from mageflow.core.lifecycle import SWEEP_PAGE, hears_of_cancel
 from mageflow.core.members import Form
 from mageflow.core.records import RunRecord
 from mageflow.core.replies import ControlReply
@@ -86,7 +86,7 @@ async def _pages(store: Store, run: RunRecord) -> AsyncGenerator[list[RunRecord]
 async def _descendants(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     if run.root is None or run.form is not Form.TASK:  # all that is live below a chain or swarm has it in its lineage
         async for record in runs_of(store, Filter(root=run.root or run.key, live=True), page_size=SWEEP_PAGE):
-            if run.key in record.lineage or record.cause == run.key:
+            if run.key in record.lineage or (record.cause == run.key and not hears_of_cancel(run)):
                 yield record
     if run.root is not None:
         async for record in _of_cause(store, run):
@@ -95,7 +95,7 @@ async def _descendants(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord
 
 async def _of_cause(store: Store, run: RunRecord) -> AsyncGenerator[RunRecord]:
     """Walk from cause to cause: a line of callbacks carries no trace of a run in its middle that has ended."""
-    causes = [(run.key, True)]
+    causes = [(run.key, not hears_of_cancel(run))]
     while causes:
         cause, entirely = causes.pop()
         async for record in runs_of(store, Filter(cause=cause), page_size=SWEEP_PAGE):

@@ -12,6 +12,7 @@ from mageflow.core.records import Control, Record, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.engine import Inject
 from mageflow.runtime.context import CurrentRun
+from mageflow.runtime.retracing import Trail
 
 __all__ = ["Attempt", "StopReason"]
 
@@ -28,7 +29,19 @@ class StopReason(Enum):
 class Attempt:
     """One attempt at a run, while its body executes in this process."""
 
-    __slots__ = ("current", "inject", "looked", "message", "reach", "reason", "run", "stoppable", "task", "thread")
+    __slots__ = (
+        "current",
+        "inject",
+        "looked",
+        "message",
+        "reach",
+        "reason",
+        "run",
+        "stoppable",
+        "task",
+        "thread",
+        "trail",
+    )
 
     def __init__(
         self, run: RunRecord, task: asyncio.Task[Any], *, swarm: str | None = None, inject: Inject | None = None
@@ -40,6 +53,7 @@ class Attempt:
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run, swarm=swarm)
+        self.trail = Trail(run)
         self.message: Raw | None = None
         """What the body received, once it was assembled."""
         self.reason: StopReason | None = None

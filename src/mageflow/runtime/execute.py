@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread
 import logging
-import traceback
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
@@ -28,16 +27,26 @@ from mageflow.core.records import (
     replace,
 )
 from mageflow.core.replies import ClaimReply, EndReply
-from mageflow.errors import MageflowError, NonRetryable, RecordTooLargeError, RetryAfter, StoreError
+from mageflow.errors import (
+    MageflowError,
+    NonRetryable,
+    RecordTooLargeError,
+    RetryAfter,
+    StoreError,
+    StoreUnavailableError,
+)
 from mageflow.ports.engine import Inject
 from mageflow.runtime.attempts import Attempt, StopReason
 from mageflow.runtime.context import current_client, running
+from mageflow.runtime.failures import failure_of
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.retracing import current_trail
 from mageflow.runtime.shapes import dump_result
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.transaction import current_transaction
 
 __all__ = ["Executor"]
 
@@ -45,7 +54,6 @@ logger = logging.getLogger("mageflow.runtime")
 
 Outcome = Succeeded | Failed | Stopped | HandedBack
 
-_LONGEST_TRACEBACK = 20_000
 _CALLERS = {__file__, concurrent.futures.thread.__file__}
 _ELSEWHERE = 1.0
 """Seconds until a run that was brought to the wrong process is due again: it must not go to and fro all the time."""
@@ -121,7 +129,7 @@ class Executor:
             outcome, message = await self._attempt(attempt, claimed)
         except Exception as error:
             logger.exception("run %s could not be executed: this is a fault of mageflow's own", run.key)
-            outcome, message = Failed(failure=_failure(run, error), retry=False), None
+            outcome, message = Failed(failure=failure_of(run, error, _CALLERS), retry=False), None
         finally:
             unwatch()
             self._unread.pop(attempt, None)
@@ -129,7 +137,17 @@ class Executor:
             ended()
         if attempt.reason is StopReason.LOST:
             return None
+        if attempt.trail.made and _will_be_tried_again(run, outcome):
+            await self._keep_trail(attempt)
         return await self._commit(run, worker, outcome, message, claimed.ahead)
+
+    async def _keep_trail(self, attempt: Attempt) -> None:
+        """Let the next attempt know what this one made, so that it can say where it makes something else."""
+        event = replace(attempt.trail.noted(), token=self._tx.token())
+        try:
+            await self._tx.commit(type(None), (event.record.key,), event)
+        except StoreError:
+            logger.warning("run %s: its next attempt cannot be told what this one made", attempt.run.key, exc_info=True)
 
     def message_of(self, run: RunRecord) -> Raw | None:
         """Give the message that the body of an attempt received, while it executes here."""
@@ -219,11 +237,15 @@ class Executor:
             assembled = await assemble(claimed, task, self._registry, self._gathering)
             message = assembled.receive(task.name)
             attempt.message = assembled.frozen
+            signature = await self._load_signature(run.signature) if task.body.wants_signature else None
+        except StoreUnavailableError as error:  # members' results and signatures are read: no fault of the body's
+            logger.warning("run %s could not be begun (%s); it is tried again in %.1f s", run.key, error, _ELSEWHERE)
+            return HandedBack(after=_ELSEWHERE), None
         except MageflowError as error:
-            failed = Failed(failure=_failure(run, error), retry=False)
+            failed = Failed(failure=failure_of(run, error, _CALLERS), retry=False)
             return failed, assembled.frozen if assembled is not None else None
         try:
-            value = await self._injected(attempt, task, message, assembled.frozen)
+            value = await self._injected(attempt, task, message, assembled.frozen, signature)
         except KeyboardInterrupt:
             raise
         except BaseException as error:
@@ -238,19 +260,22 @@ class Executor:
         try:
             return Succeeded(Raw(dump_result(value))), assembled.frozen
         except MageflowError as error:
-            return Failed(failure=_failure(run, error), retry=False), assembled.frozen
+            return Failed(failure=failure_of(run, error, _CALLERS), retry=False), assembled.frozen
 
-    async def _injected(self, attempt: Attempt, task: RegisteredTask, message: Any, frozen: Raw) -> Any:
+    async def _injected(self, attempt: Attempt, task: RegisteredTask, message: Any, frozen: Raw, signature: Any) -> Any:
         running.set(attempt.current)
         current_client.set(self._client)
+        current_trail.set(attempt.trail)
+        current_transaction.set(None)  # of who started the worker, not of the body
         if attempt.inject is None:
-            return await self._body(attempt, task, message, {})
+            return await self._body(attempt, task, message, {}, signature)
         async with attempt.inject(message, frozen) as injected:
-            return await self._body(attempt, task, message, injected)
+            return await self._body(attempt, task, message, injected, signature)
 
-    async def _body(self, attempt: Attempt, task: RegisteredTask, message: Any, injected: Mapping[str, Any]) -> Any:
+    async def _body(
+        self, attempt: Attempt, task: RegisteredTask, message: Any, injected: Mapping[str, Any], signature: Any
+    ) -> Any:
         run = attempt.run
-        signature = await self._load_signature(run.signature) if task.body.wants_signature else None
         args, kwargs = task.body.arguments(message, ctx=attempt.current, signature=signature, injected=injected)
         alarm: asyncio.TimerHandle | None = None
         if run.options.execution_timeout is not None:
@@ -318,6 +343,16 @@ def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
     return reply.run
 
 
+def _will_be_tried_again(run: RunRecord, outcome: Outcome) -> bool:
+    match outcome:
+        case Succeeded():
+            return False
+        case Failed():
+            return outcome.retry and run.failures < (run.options.retries or 0)
+        case Stopped() | HandedBack():
+            return True
+
+
 def _callbacks(run: RunRecord, outcome: Outcome) -> tuple[str, ...]:
     """Give the callbacks that this outcome will probably fire, so that they are loaded with the run."""
     match outcome:
@@ -346,33 +381,8 @@ def _raised(attempt: Attempt, task: RegisteredTask, error: BaseException) -> Out
     """Give the outcome of a body that raised."""
     if attempt.reason is not None:  # what a body raises on its way out of a stop says nothing about its work
         return _stopped(attempt)
-    failure = _failure(attempt.run, error)
+    failure = failure_of(attempt.run, error, _CALLERS)
     if isinstance(error, RetryAfter):
         return Failed(failure=failure, after=error.delay)
     retry = isinstance(error, task.retry_on) and not isinstance(error, (NonRetryable, *task.give_up_on))
     return Failed(failure=failure, retry=retry)
-
-
-def _failure(run: RunRecord, error: BaseException) -> Failure:
-    try:
-        message = str(error)
-    except Exception as broken:  # noqa: BLE001 - it is the user's, and may raise anything
-        message = f"(its message cannot be shown: {type(broken).__name__} in __str__)"
-    return Failure(
-        type=type(error).__name__, message=message or repr(type(error)), traceback=_trace(error), attempt=run.attempt
-    )
-
-
-def _trace(error: BaseException) -> str:
-    """Give the traceback from the body's own frame on: the frames that called it say nothing to its author."""
-    frame = error.__traceback__
-    while frame is not None and frame.tb_frame.f_code.co_filename in _CALLERS:
-        frame = frame.tb_next
-    try:
-        text = "".join(traceback.format_exception(type(error), error, frame))
-    except Exception as broken:  # noqa: BLE001 - it prints what is the user's
-        return f"(its traceback cannot be shown: {type(broken).__name__})"
-    if len(text) > _LONGEST_TRACEBACK:
-        half = _LONGEST_TRACEBACK // 2
-        text = f"{text[:half]}\n... {len(text) - 2 * half} characters left out ...\n{text[-half:]}"
-    return text

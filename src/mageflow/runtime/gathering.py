@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
-from typing import Any
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
+from typing import Any, Protocol
 
 import msgspec
 
 from mageflow.core.ids import life_of, member_id
 from mageflow.core.members import Form
-from mageflow.core.records import Failure, RunRecord
+from mageflow.core.records import Failure, Record, RunRecord
 from mageflow.core.status import RunStatus
-from mageflow.ports.store import Store
 
-__all__ = ["Gathering", "failure_fields", "result_of"]
+__all__ = ["Gathering", "Reader", "failure_fields", "result_of"]
 
 _PAGE = 500
 
@@ -36,10 +35,18 @@ def failure_fields(run: RunRecord) -> dict[str, Any]:
     }
 
 
+class Reader(Protocol):
+    """What gives records: a store, or a store with a transaction on top."""
+
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """Read records; None for a key that does not exist."""
+        ...
+
+
 class Gathering:
     """Reads what chains and swarms of one store came to."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Reader) -> None:
         self._store = store
 
     async def members(self, run: RunRecord, *, begin: int = 0) -> AsyncGenerator[tuple[int, str, RunRecord | None]]:

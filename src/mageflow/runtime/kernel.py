@@ -21,8 +21,8 @@ from mageflow.core.events import (
     Slot,
     Start,
 )
-from mageflow.core.ids import RUN, SIGNATURE, idempotent_id, retry_id, window_key
-from mageflow.core.members import members_keys
+from mageflow.core.ids import idempotent_id, retry_id, window_key
+from mageflow.core.members import Form, Member, members_keys
 from mageflow.core.options import Options, merge_options
 from mageflow.core.records import (
     Control,
@@ -30,6 +30,7 @@ from mageflow.core.records import (
     RunRecord,
     SignatureRecord,
     TaskRecord,
+    replace,
     task_key,
 )
 from mageflow.core.replies import (
@@ -46,7 +47,9 @@ from mageflow.runtime.listing import runs_of
 from mageflow.runtime.membership import Membership
 from mageflow.runtime.refusals import found_in, signature_gone
 from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.retracing import Retracing
 from mageflow.runtime.transact import Transactor
+from mageflow.runtime.transaction import refuse_inside
 from mageflow.runtime.waiting import Waiting
 
 __all__ = ["Kernel"]
@@ -74,8 +77,9 @@ class Kernel:
         self.config = config
         self.tx = Transactor(store, entropy)
         self.waiting = Waiting(store)
-        self.gathering = Gathering(store)
-        self.membership = Membership(self.tx, registry)
+        self.gathering = Gathering(self.tx)
+        self.retracing = Retracing(self.tx)
+        self.membership = Membership(self.tx, registry, self.retracing)
         self.filled: set[tuple[str, int]] = set()
         """Signatures, by key and revision, whose callbacks were found to have all that they require."""
         self._announced: set[str] = set()
@@ -111,7 +115,7 @@ class Kernel:
 
     async def remembered_task(self, name: str) -> bool:
         """Whether some process has registered a task of this name."""
-        return (await self.store.load((task_key(name),)))[task_key(name)] is not None
+        return (await self.tx.load((task_key(name),)))[task_key(name)] is not None
 
     async def remembered_names(self) -> list[str]:
         """Give the names of the tasks that processes registered, newest first, a few hundred at most."""
@@ -120,12 +124,12 @@ class Kernel:
 
     # Signatures
 
-    def new_signature_key(self) -> str:
-        """Give the key of a new signature."""
-        return self.tx.entropy.id(SIGNATURE)
+    async def keyed(self, record: SignatureRecord, members: Sequence[Member] = ()) -> SignatureRecord:
+        """Give a new signature its key."""
+        return replace(record, key=await self.retracing.signature_key(record, members))
 
     async def put_signature(self, record: SignatureRecord) -> SignatureRecord:
-        """Keep a new signature.
+        """Keep a new signature; in a body that is tried again, give the one that it made before.
 
         Raises:
             SignatureNotFoundError: if a callback that it names does not exist.
@@ -137,7 +141,7 @@ class Kernel:
 
     async def signature(self, key: str) -> SignatureRecord | None:
         """Read a signature."""
-        record = (await self.store.load((key,)))[key]
+        record = (await self.tx.load((key,)))[key]
         return record if isinstance(record, SignatureRecord) else None
 
     async def require_signature(self, key: str) -> SignatureRecord:
@@ -155,7 +159,7 @@ class Kernel:
         """Read those signatures that exist."""
         if not keys:
             return {}
-        found = await self.store.load(keys)
+        found = await self.tx.load(keys)
         return {key: record for key, record in found.items() if isinstance(record, SignatureRecord)}
 
     async def edit_kwargs(
@@ -167,7 +171,8 @@ class Kernel:
 
     async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
         """Add callbacks to one of a signature's lists."""
-        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.tx.token())
+        note = await self.retracing.note(f"{slot.value} callbacks", key, callbacks)
+        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), note=note, token=self.tx.token())
         return found_in(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
@@ -175,16 +180,15 @@ class Kernel:
 
         With a chain or swarm go its members, likewise.
         """
+        refuse_inside(self.store, RemoveSignature)
         record = await self.signature(key)
         if record is None:
             return False
         members = await self.membership.signatures(record)
+        if record.roster is not None:  # its members must not miss for a moment what it binds
+            await self._let_keep(record)
         await self._remove((key,))
-        needed = False
-        async for run in self.runs(Filter(signature=key, live=True)):  # no more can come: the signature is gone
-            keep = KeepCallbacks(run=run.key, token=self.tx.token())
-            await self.tx.commit(ControlReply, (run.key,), keep)
-            needed = True
+        needed = await self._let_keep(record)  # no more can come: the signature is gone
         pages = () if needed or record.roster is None else members_keys(key, 0, record.roster.count)
         for begin in range(0, len(pages), _PAGE):
             await self._remove(pages[begin : begin + _PAGE])
@@ -197,6 +201,15 @@ class Kernel:
             if not await self._is_used(member):
                 await self.remove_signature(member, slots)
         return True
+
+    async def _let_keep(self, record: SignatureRecord) -> bool:
+        """Let the live runs of a signature keep by themselves what they need of it; say whether there are any."""
+        found = False
+        async for run in self.runs(Filter(signature=record.key, live=True)):
+            keep = KeepCallbacks(run=run.key, kwargs=record.kwargs, token=self.tx.token())
+            await self.tx.commit(ControlReply, (run.key,), keep)
+            found = True
+        return found
 
     async def _is_used(self, callback: str) -> bool:
         """Whether something names it, a run that has lost its signature will call it, or a run of it is live."""
@@ -227,6 +240,7 @@ class Kernel:
 
     async def control_signature(self, key: str, control: Control) -> SignatureRecord:
         """Hold, let go or cancel all runs of a signature; a hold reaches those that are still to be made too."""
+        refuse_inside(self.store, SetSignatureControl)
         if control is Control.CANCEL:
             record = await self.signature(key)
         else:
@@ -247,6 +261,7 @@ class Kernel:
         sent: bytes | None,
         options: Options,
         origin: Origin = Origin.MESSAGE,
+        kwargs: Mapping[str, Any] | None = None,
     ) -> RunRecord:
         """Start a signature; with an idempotency key, give the run that exists already.
 
@@ -256,14 +271,20 @@ class Kernel:
         self.check_open()
         merged = merge_options(options, signature.options)
         key, has_window = merged.idempotency_key, merged.idempotency_window is not None
-        run_id = idempotent_id(signature.task, key) if key is not None and not has_window else self.tx.entropy.id(RUN)
-        window = window_key(signature.task, key) if key is not None and has_window else None
+        raw = Raw(sent) if sent is not None else None
+        scope = _scope_of_keys(signature)
+        if key is not None and not has_window:
+            run_id = idempotent_id(scope, key)
+        else:
+            run_id = await self.retracing.run_id(signature, raw, kwargs or {}, origin, options)
+        window = window_key(scope, key) if key is not None and has_window else None
         event = Start(
             run=run_id,
             signature=signature.key,
             window=window,
             origin=origin,
-            sent=Raw(sent) if sent is not None else None,
+            sent=raw,
+            kwargs=kwargs or {},
             options=options,
             defaults=self.registry.defaults(),
             token=self.tx.token(),
@@ -276,7 +297,7 @@ class Kernel:
 
     async def run(self, run_id: str) -> RunRecord | None:
         """Read a run."""
-        record = (await self.store.load((run_id,)))[run_id]
+        record = (await self.tx.load((run_id,)))[run_id]
         return record if isinstance(record, RunRecord) else None
 
     async def runs(self, where: Filter) -> AsyncIterator[RunRecord]:
@@ -303,6 +324,13 @@ class Kernel:
         new = retry_id(run_id)
         event = RetryRun(run=run_id, new=new, token=self.tx.token())
         return (await self.tx.commit(StartReply, (run_id, new), event)).run
+
+
+def _scope_of_keys(signature: SignatureRecord) -> str:
+    """Give what an idempotency key is unique within: a task, a named chain or swarm, or one that nobody named."""
+    if signature.form is Form.TASK:
+        return signature.task
+    return signature.key if signature.task == signature.form.value else f"{signature.form.value} {signature.task}"
 
 
 def _no_run(run_id: str) -> RunNotFoundError:

@@ -12,6 +12,7 @@ from mageflow.ports.store import Filter
 from mageflow.runtime.listing import runs_of
 from mageflow.runtime.refusals import found_in
 from mageflow.runtime.registry import TaskRegistry
+from mageflow.runtime.retracing import Retracing
 from mageflow.runtime.transact import Transactor
 
 __all__ = ["Membership"]
@@ -25,10 +26,12 @@ class Membership:
     Args:
         transactor: commits.
         registry: the tasks of this process.
+        retracing: tells additions of bodies that are tried again.
     """
 
-    def __init__(self, transactor: Transactor, registry: TaskRegistry) -> None:
+    def __init__(self, transactor: Transactor, registry: TaskRegistry, retracing: Retracing) -> None:
         self._tx = transactor
+        self._retracing = retracing
         self._registry = registry
 
     async def put(self, records: Sequence[MembersRecord], active_ttl: float) -> tuple[str, ...]:
@@ -38,12 +41,14 @@ class Membership:
         reply = await self._tx.commit(MembersReply, (*named, *(record.key for record in records)), event)
         return reply.missing
 
-    async def add(self, key: str, members: Sequence[Member], *, close_when_full: bool) -> MembersReply:
+    async def add(self, key: str, members: Sequence[Member], *, more: int, close_when_full: bool) -> MembersReply:
         """Add members to a swarm; the reply says why not, where they were not added."""
         event = AddMembers(
             key=key,
             members=tuple(members),
+            more=more,
             close_when_full=close_when_full,
+            note=await self._retracing.note("members", key, members),
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
@@ -59,9 +64,13 @@ class Membership:
         event = Resize(key=key, window=window, token=self._tx.token())
         record = found_in(await self._tx.commit(SignatureReply, (key,), event), key)
         async for run in runs_of(self._tx.store, Filter(signature=key, live=True)):
-            resized = Resize(key=run.key, window=window, defaults=self._registry.defaults(), token=self._tx.token())
-            await self._tx.commit(SignatureReply, (run.key,), resized)
+            await self.resize_run(run.key, window)
         return record
+
+    async def resize_run(self, run: str, window: int) -> None:
+        """Change the window of one run of a swarm; one that has ended keeps its own."""
+        event = Resize(key=run, window=window, defaults=self._registry.defaults(), token=self._tx.token())
+        await self._tx.commit(SignatureReply, (run,), event)
 
     async def signatures(self, record: SignatureRecord) -> list[str]:
         """Give the keys of the signatures of the members of a chain or swarm, in member order."""
@@ -69,7 +78,7 @@ class Membership:
         pages = members_keys(record.key, 0, count)
         keys: list[str] = []
         for begin in range(0, len(pages), _PAGE):
-            found = await self._tx.store.load(pages[begin : begin + _PAGE])
+            found = await self._tx.load(pages[begin : begin + _PAGE])
             for page in pages[begin : begin + _PAGE]:
                 members = found[page]
                 if isinstance(members, MembersRecord):

@@ -85,7 +85,8 @@ async def _base(offer: Offer, shape: Shape, gathering: Gathering) -> Base:
             assert offer.cause is not None
             if shape.takes_outcomes and offer.cause.form is Form.SWARM:
                 return Ended(await gathering.outcomes(offer.cause))
-            return Ended(await gathering.outcome(offer.cause))
+            outcome = await gathering.outcome(offer.cause)
+            return Ended([outcome] if shape.takes_outcomes else outcome)
         case Origin.VALUE:
             return Result(_decode(offer.sent) if offer.sent is not None else None)
         case _:
@@ -110,4 +111,5 @@ async def _failed(offer: Offer, shape: Shape, gathering: Gathering) -> Base:
         message = await _put_together(offer.received, OPEN, gathering) if offer.received is not None else {}
     if shape.takes_failures and answer.form is Form.SWARM:
         return Failed(message, await gathering.failures(answer))
-    return Failed(message, failure_fields(answer))
+    failure = failure_fields(answer)  # one callback may serve swarms and others: a list is a list for both
+    return Failed(message, [failure] if shape.takes_failures else failure)

@@ -11,7 +11,7 @@ from mageflow.core.events import Lapse, Peek, Refuse, Strand
 from mageflow.core.records import Failure, OutboxRow, RowAction
 from mageflow.core.replies import ClaimReply, EndReply, Verdict
 from mageflow.core.status import RunStatus
-from mageflow.errors import MageflowError
+from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Engine, Refused, Submission, WhyRefused
 from mageflow.runtime.advance import advance
 from mageflow.runtime.gathering import Gathering
@@ -84,7 +84,7 @@ class Relay:
                 except Exception:  # whatever an engine raises, the next row may find it well again
                     logger.exception("rows of %s could not be handed on; they are due again later", route)
                     found = 0
-                if not found:
+                if found < _BATCH:  # what was put since has rung
                     alarm = loop.call_later(_LOOK_EVERY, rung.set)
                     await rung.wait()
                     alarm.cancel()
@@ -129,6 +129,9 @@ class Relay:
         try:
             assembled = await assemble(peeked, task, self._registry, self._gathering)
             assembled.receive(task.name)
+        except StoreError as error:
+            logger.warning("run %s could not be handed on (%s); it is due again later", row.run, error)
+            return []
         except MageflowError as error:
             await self._refuse(row, Failure(type=type(error).__name__, message=str(error)))
             return []

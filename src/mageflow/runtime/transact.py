@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import TypeVar
 
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decide, Decision, Need, Records
-from mageflow.core.events import Event
+from mageflow.core.events import Event, Together
+from mageflow.core.records import Record
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.store import Store
+from mageflow.runtime.transaction import transaction_on
 
 __all__ = ["Transactor", "bind"]
 
@@ -21,7 +23,7 @@ logger = logging.getLogger("mageflow.runtime")
 T = TypeVar("T")
 
 
-def bind(event: Event, jitter: float) -> Decide:
+def bind(event: Event | Together, jitter: float) -> Decide:
     """Bind an event to the rule that decides it."""
 
     def step(records: Records, now: float) -> Decision | Need:
@@ -48,8 +50,13 @@ class Transactor:
         """Give the token of a new commit."""
         return self.entropy.token()
 
-    async def commit(self, reply: type[T], keys: Collection[str], event: Event) -> T:
-        """Commit `event`, which loads `keys`; give what it replies.
+    async def load(self, keys: Collection[str]) -> Mapping[str, Record | None]:
+        """Read records, as they will be where the running code is in a transaction."""
+        joined = transaction_on(self.store)
+        return await (self.store if joined is None else joined).load(keys)
+
+    async def commit(self, reply: type[T], keys: Collection[str], event: Event | Together) -> T:
+        """Commit `event`, which loads `keys`; give what it replies. In a transaction it is committed with the others.
 
         The same token goes with every repetition (ARCHITECTURE rule 7), so an event is never decided twice.
 
@@ -57,8 +64,11 @@ class Transactor:
             StoreUnavailableError: the store did not answer for `patience` seconds.
             StoreError: as the store's `transact`.
         """
-        decision = await self._repeat(keys, bind(event, self.entropy.jitter()), event.token)
-        answer = decision.reply
+        joined = transaction_on(self.store)
+        if joined is not None and not isinstance(event, Together) and joined.joins(event):
+            answer = await joined.take(keys, event)
+        else:
+            answer = (await self._repeat(keys, bind(event, self.entropy.jitter()), event.token)).reply
         if not isinstance(answer, reply):
             raise AssertionError(f"{type(event).__name__} replied {answer!r}")
         return answer

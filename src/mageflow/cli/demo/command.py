@@ -13,13 +13,13 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich import progress as bars
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 import mageflow
-from mageflow import RunHandle
+from mageflow import Progress, RunHandle
 from mageflow.cli.demo.files import python_files
-from mageflow.cli.demo.report import Report, print_report, write_report
+from mageflow.cli.demo.report import print_summary
 from mageflow.cli.output import CommandError, clean, console, invocation, note
 from mageflow.client import Mageflow
 from mageflow.errors import StoreError
@@ -27,7 +27,7 @@ from mageflow.project import App
 from mageflow.serving import Logs, worker_processes
 
 if TYPE_CHECKING:
-    from mageflow.cli.demo import progress
+    from mageflow.cli.demo.program import Summary
 
 __all__ = ["demo"]
 
@@ -69,7 +69,7 @@ def demo(
         bool, typer.Option("--fresh", help="Begin anew, even where a demo of the folder was interrupted.")
     ] = False,
 ) -> None:
-    """Read, hash and parse every .py file of a folder: a run each, and a callback that records how it went.
+    """Read, hash and parse every .py file of a folder: a swarm of chains, and a callback that writes the report.
 
     Worker processes do it. Its runs are kept in mageflow-demo.db in the current folder, where ls and show find them.
     Interrupt it, or kill it: the same command goes on from there, and reads nothing again that was read. A demo that
@@ -89,13 +89,13 @@ def demo(
     out.print(f"Reading {len(files):,} Python files of {clean(str(where))}", soft_wrap=True)
     if unreadable:
         out.print(f"Left out, because their names are not UTF-8: {unreadable}")
-    asyncio.run(_Demo(where, len(files), report, out).run(processes or min(4, os.cpu_count() or 1), fresh=fresh))
+    asyncio.run(_Demo(where, files, report, out).run(processes or min(4, os.cpu_count() or 1), fresh=fresh))
 
 
 class _Demo:
     """One demo, from where its store has it to its report."""
 
-    def __init__(self, folder: Path, files: int, report: Path, out: Console) -> None:
+    def __init__(self, folder: Path, files: list[Path], report: Path, out: Console) -> None:
         # Imported here because it makes a client, which ls and show must not need.
         from mageflow.cli.demo import program, progress  # noqa: PLC0415
 
@@ -107,7 +107,6 @@ class _Demo:
         self._progress = progress
         self._store = Path(program.STORE)
         self._was_there = self._store.exists()
-        self._seen = progress.Progress()
 
     async def run(self, processes: int, *, fresh: bool) -> None:
         """Begin it, or go on with it; have it done; tell what came of it."""
@@ -115,45 +114,57 @@ class _Demo:
         left = await self._left(fresh=fresh) if self._was_there else None
         mage = self._program.mage
         async with mage:
-            before = await self._progress.look(mage)
+            before = await self._progress.ended_runs(mage)
             first = await mage.load_run(left) if left is not None else None
             if first is None:
-                first = await self._program.begin(self._folder)
+                first = await self._program.begin(self._folder, self._files, self._report.resolve())
             else:
-                self._out.print(f"Going on where it was left: {before.files:,} of them are done")
+                await self._progress.report_to(mage, first, self._report.resolve())
+                done = (await self._progress.look(first)).ended
+                self._out.print(f"Going on where it was left: {done:,} of them are done")
             try:
-                await self._have_it_done(mage, first, processes)
+                found = await self._have_it_done(mage, first, processes)
             except asyncio.CancelledError:
-                self._seen = await self._progress.look(mage)  # what ran has ended since
-                note(f"{self._seen.files:,} of {self._files:,} files are done; the same command goes on from there")
+                done = (await self._progress.look(first)).ended  # what ran has ended since
+                note(f"{done:,} of {len(self._files):,} files are done; the same command goes on from there")
                 raise
-            recorded = await self._progress.recorded(mage)
-            found = Report(
-                folder=self._folder,
-                figures=recorded.figures,
-                problems=recorded.problems,
-                runs=self._seen.ended,
-                runs_before=before.ended,
-                seconds=perf_counter() - begun,
-                run_ids=recorded.run_ids,
-                store=self._program.STORE,
-            )
-            write_report(found, self._report)
-            await self._progress.finish(first, mage)
-        print_report(found, self._out)
-        _say_what_is_where(found, self._report, self._out)
+            after = await self._progress.ended_runs(mage)
+        seconds = perf_counter() - begun
+        print_summary(found, self._out)
+        self._say_what_it_took(found, after, before, seconds)
+        self._say_what_is_where(found, first.id)
 
-    async def _have_it_done(self, mage: Mageflow, first: RunHandle[Any], processes: int) -> None:
-        with _bar(self._files, self._out) as show:
+    async def _have_it_done(self, mage: Mageflow, first: RunHandle[Any], processes: int) -> Summary:
+        async with worker_processes(
+            _APP, processes=processes, concurrency=_BODIES, name="demo", grace=_GRACE, logs=Logs.PROBLEMS
+        ):
+            with _bar(self._out) as show:
+                await self._progress.follow(first, show)
+            return await self._progress.summary_of(mage)
 
-            def tell(seen: progress.Progress) -> None:
-                self._seen = seen
-                show(seen.files, seen.failed)
+    def _say_what_it_took(self, found: Summary, runs: int, before: int, seconds: float) -> None:
+        took = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
+        earlier = f", {before:,} of them before; the others" if before else ""
+        self._out.print()
+        self._out.print(
+            f"{found.parsed + found.failed:,} files, {found.parsed:,} parsed, {found.failed:,} failed. "
+            f"{runs:,} runs{earlier} in {took}: {(runs - before) / seconds:,.0f} runs/s."
+        )
 
-            async with worker_processes(
-                _APP, processes=processes, concurrency=_BODIES, name="demo", grace=_GRACE, logs=Logs.PROBLEMS
-            ):
-                await self._progress.follow(mage, first, tell)
+    def _say_what_is_where(self, found: Summary, swarm: str) -> None:
+        store = self._program.STORE
+        said = f"All figures are in {clean(str(self._report))}, the runs in {store}."
+        commands = [("graph", swarm)]
+        if found.problems:
+            said += " To look further, at the whole and at a file that failed:"
+            commands += [("explain", found.problems[0].run), ("show", found.problems[0].run)]
+        else:
+            said += " To look further:"
+            commands += [("explain", swarm), ("show", swarm)]
+        self._out.print(said, soft_wrap=True)
+        self._out.print()
+        for command, run in commands:
+            self._out.print(f"    {invocation()} {command} {run} --store {shlex.quote(store)}", soft_wrap=True)
 
     async def _left(self, *, fresh: bool) -> str | None:
         """Give the id of the run that began the demo which is to go on; else make room for a new one."""
@@ -195,35 +206,19 @@ def _remove(store: Path) -> None:
 
 
 @contextmanager
-def _bar(total: int, out: Console) -> Generator[Callable[[int, int], None]]:
+def _bar(out: Console) -> Generator[Callable[[Progress], None]]:
     """Show a bar on a terminal, and nothing elsewhere; gives what is told how many files are done and have failed."""
     columns = (
-        SpinnerColumn(),
-        BarColumn(bar_width=40),
-        MofNCompleteColumn(),
-        TextColumn("{task.fields[failed]} failed"),
-        TimeElapsedColumn(),
+        bars.SpinnerColumn(),
+        bars.BarColumn(bar_width=40),
+        bars.MofNCompleteColumn(),
+        bars.TextColumn("{task.fields[failed]} failed"),
+        bars.TimeElapsedColumn(),
     )
-    with Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
-        task = bar.add_task("", total=total, failed=0)
+    with bars.Progress(*columns, console=out, disable=not out.is_terminal, transient=True) as bar:
+        task = bar.add_task("", total=None, failed=0)
 
-        def show(done: int, failed: int) -> None:
-            bar.update(task, completed=min(done, total), failed=failed)
+        def show(seen: Progress) -> None:
+            bar.update(task, total=seen.total, completed=seen.ended, failed=seen.failed)
 
         yield show
-
-
-def _say_what_is_where(found: Report, report: Path, out: Console) -> None:
-    took = f"{found.seconds:.1f} s" if found.seconds >= 1 else f"{found.seconds:.2f} s"
-    before = f", {found.runs_before:,} of them before; the others" if found.runs_before else ""
-    out.print()
-    out.print(
-        f"{found.files:,} files, {len(found.figures):,} parsed, {len(found.problems):,} failed. "
-        f"{found.runs:,} runs{before} in {took}: {found.rate:,.0f} runs/s."
-    )
-    example = "" if found.example is None else " One of them:"
-    out.print(f"All figures are in {clean(str(report))}, the runs in {found.store}.{example}", soft_wrap=True)
-    if found.example is None:  # somebody has cancelled all of them
-        return
-    out.print()
-    out.print(f"    {invocation()} show {found.example} --store {shlex.quote(found.store)}", soft_wrap=True)

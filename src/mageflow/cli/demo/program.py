@@ -1,37 +1,30 @@
-"""The demo's program: every Python file of a folder is hashed and parsed, and callbacks record how that went.
+"""The demo's program: every Python file of a folder is read, hashed and parsed, and a report is written of all.
 
-Four tasks, and a function that starts the first of them. Nothing in it belongs to the command line: it reads like any
-program that uses mageflow, and is run like one, by worker processes: `mageflow worker mageflow.cli.demo.program:mage`.
+A swarm of chains: one chain of three steps for each file, so many at once as the window has room for, and one callback
+when the last of them has ended. Nothing in it belongs to the command line: it reads like any program that uses
+mageflow, and is run like one, by worker processes: `mageflow worker mageflow.cli.demo.program:mage`.
 """
 
 from __future__ import annotations
 
 import ast
-import asyncio
 import gc
 import hashlib
+import json
 import logging
+import platform
 import threading
 import warnings
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import BaseModel
 
-from mageflow import (
-    ErrorValue,
-    Mageflow,
-    MageflowConfig,
-    ReturnValue,
-    RunHandle,
-    RunOptions,
-    TaskFailure,
-    TTLConfig,
-)
-from mageflow.cli.demo.files import python_files
+from mageflow import Mageflow, MageflowConfig, Outcome, ReturnValue, RunHandle, SwarmConfig, TTLConfig
 
-__all__ = ["STORE", "Figures", "Problem", "begin", "mage"]
+__all__ = ["REPORT", "STORE", "SWARM", "Figures", "Problem", "Summary", "begin", "mage"]
 
 STORE = "mageflow-demo.db"
 
@@ -40,7 +33,7 @@ _KEPT = timedelta(days=30)
 
 mage = Mageflow(store=STORE, config=MageflowConfig(ttl=TTLConfig(active_ttl=_KEPT, ttl_when_sign_done=_KEPT)))
 
-# What fails is recorded by a callback; a line of the log for each file would say it twice.
+# What fails stands in the report; a line of the log for each file would say it twice.
 logging.getLogger("mageflow.runs").setLevel(logging.CRITICAL)
 # The files' style is not what this is about. Set for the process: it could not be set for one thread.
 for category in (DeprecationWarning, SyntaxWarning):
@@ -50,43 +43,53 @@ for category in (DeprecationWarning, SyntaxWarning):
 gc.set_threshold(50_000, 20, 20)
 
 
-# The messages. A task's first parameter says what it takes; a callback's model also says where the result goes.
-
-
-class Folder(BaseModel):
-    """What `examine_folder` is sent."""
-
-    folder: Path
+# The messages. A task's first parameter says what it takes; a field marked as the return value gets the result of the
+# step before, or of what the callback belongs to.
 
 
 class SourceFile(BaseModel):
-    """What `examine_file` is sent."""
+    """What each chain begins with."""
 
     path: Path
 
 
-class Figures(BaseModel):
+class Read(SourceFile):
+    """What is known of a file that was read. What goes from step to step is kept: the figures, not the source."""
+
+    lines: int
+
+
+class Hashed(Read):
+    """What is known of a file that was hashed."""
+
+    sha256: str
+
+
+class Figures(Hashed):
     """What is to be known of a file that parses."""
 
-    path: Path
-    sha256: str
-    lines: int
     functions: int
     classes: int
 
 
+class ToHash(BaseModel):
+    """What the second step receives."""
+
+    file: Annotated[Read, ReturnValue()]
+
+
+class ToParse(BaseModel):
+    """What the third step receives."""
+
+    file: Annotated[Hashed, ReturnValue()]
+
+
 class Examined(BaseModel):
-    """What the success callback receives: the result, and what was bound to its signature."""
+    """What the callback receives: how each chain ended, in the order of the files, and what was bound to it."""
 
-    figures: Annotated[Figures, ReturnValue()]
+    outcomes: Annotated[list[Outcome[Figures]], ReturnValue()]
     folder: Path
-
-
-class Refused(SourceFile):
-    """What the error callback receives: the failed task's own message, what was bound, and why it failed."""
-
-    failure: Annotated[TaskFailure, ErrorValue()]
-    folder: Path
+    report: Path
 
 
 class Problem(BaseModel):
@@ -95,74 +98,104 @@ class Problem(BaseModel):
     path: Path
     error: str
     reason: str
+    run: str
+
+
+class Summary(BaseModel):
+    """What the report says, in short."""
+
+    parsed: int
+    failed: int
+    largest: list[Figures]
+    problems: list[Problem]
+    """The first of those that failed."""
 
 
 _one_at_a_time = threading.Lock()
 """Some releases of CPython 3.11 count the depth of a tree for all threads together, and fail at random; the
 interpreter's own lock lets one thread parse at a time anyway (python/cpython#106905)."""
 
-# The tasks. What they return is kept with their run, in the same commit that ends it: nothing is recorded twice, and
-# nothing that ended is lost, whenever the process dies.
+# The tasks. What they return is kept with their run, in the same commit that ends it and makes the next one due:
+# nothing is done twice, and nothing that ended is lost, whenever a process dies. The steps are not async: they run in
+# threads.
 
 
 @mage.task
-async def examine_folder(job: Folder) -> int:
-    """Start a run for each file, with a callback for its success and one for its failure; give how many files.
-
-    If its worker dies in the middle it begins again elsewhere, and still starts each file once: the path is the key.
-    """
-    files, _ = await asyncio.to_thread(python_files, job.folder)
-    # One signature serves all files, and so do its callbacks; the folder is bound to those once.
-    recorded = await mage.sign(record_figures, folder=job.folder)
-    refused = await mage.sign(record_problem, folder=job.folder)
-    examined = await mage.sign(examine_file, success_callbacks=[recorded], error_callbacks=[refused])
-    for first in range(0, len(files), _AT_ONCE):
-        await asyncio.gather(
-            *(
-                examined.start(SourceFile(path=file), options=RunOptions(idempotency_key=str(file)))
-                for file in files[first : first + _AT_ONCE]
-            )
-        )
-    return len(files)
-
-
-_AT_ONCE = 500
+def read_file(file: SourceFile) -> Read:
+    """Read a file."""
+    return Read(path=file.path, lines=len(file.path.read_bytes().splitlines()))
 
 
 @mage.task
-def examine_file(file: SourceFile) -> Figures:
-    """Read, hash and parse a file. It is not async, so it runs in a thread."""
-    source = file.path.read_bytes()
+def hash_file(msg: ToHash) -> Hashed:
+    """Hash a file."""
+    digest = hashlib.sha256(msg.file.path.read_bytes()).hexdigest()
+    return Hashed(**dict(msg.file), sha256=digest)
+
+
+@mage.task
+def parse_file(msg: ToParse) -> Figures:
+    """Parse a file."""
     with _one_at_a_time:
-        functions, classes = _count(ast.parse(source, file.path.name))
-    return Figures(
-        path=file.path,
-        sha256=hashlib.sha256(source).hexdigest(),
-        lines=len(source.splitlines()),
-        functions=functions,
-        classes=classes,
+        functions, classes = _count(ast.parse(msg.file.path.read_bytes(), msg.file.path.name))
+    return Figures(**dict(msg.file), functions=functions, classes=classes)
+
+
+_LARGEST = 10
+_PROBLEMS = 20
+
+
+@mage.task
+async def write_report(msg: Examined) -> Summary:
+    """Write what was found in each file, and why it was not, where a chain failed."""
+    found = [(outcome.value, outcome.run_id) for outcome in msg.outcomes if outcome.value is not None]
+    problems = [await _problem(outcome) for outcome in msg.outcomes if outcome.value is None]
+    entries: list[Figures | Problem] = [*problems, *(figures for figures, _ in found)]
+    for entry in entries:
+        entry.path = entry.path.relative_to(msg.folder)
+    found.sort(key=lambda each: each[0].path)
+    problems.sort(key=lambda each: each.path)
+    content = {
+        "folder": str(msg.folder),
+        "python": platform.python_version(),
+        "files": len(msg.outcomes),
+        "parsed": len(found),
+        "failed": len(problems),
+        "figures": [figures.model_dump(mode="json") | {"run": run} for figures, run in found],
+        "failures": [problem.model_dump(mode="json") for problem in problems],
+    }
+    msg.report.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    largest = sorted((figures for figures, _ in found), key=lambda each: (-each.lines, each.path))
+    return Summary(parsed=len(found), failed=len(problems), largest=largest[:_LARGEST], problems=problems[:_PROBLEMS])
+
+
+async def _problem(outcome: Outcome[Figures]) -> Problem:
+    """Say why a chain has no figures; its run knows of which file it is."""
+    run = await mage.load_run(outcome.run_id)
+    path = Path(run.seen.message["path"]) if run is not None else Path()
+    failure = outcome.failure
+    if failure is None:
+        return Problem(path=path, error=outcome.status, reason="somebody cancelled it", run=outcome.run_id)
+    return Problem(path=path, error=failure.type, reason=failure.message, run=outcome.run_id)
+
+
+SWARM = "examine_folder"
+REPORT = write_report.name
+_WINDOW = 32
+"""How many files are under way at once, at most."""
+
+
+async def begin(folder: Path, files: Sequence[Path], report: Path) -> RunHandle[list[Any]]:
+    """Start it all: what a crash leaves of it goes on wherever a worker runs."""
+    chain = await mage.chain([read_file, hash_file, parse_file], "examine_file")
+    swarm = await mage.swarm(
+        task=chain,
+        inputs=[SourceFile(path=file) for file in files],
+        task_name=SWARM,
+        success_callbacks=[await mage.sign(write_report, folder=folder, report=report)],
+        config=SwarmConfig(max_concurrency=_WINDOW),
     )
-
-
-# Their priority lets callbacks begin before the next file is read: what was read is recorded at once.
-
-
-@mage.task(priority=2)
-async def record_figures(msg: Examined) -> Figures:
-    """Record a file's figures, under its path in the folder."""
-    return msg.figures.model_copy(update={"path": msg.figures.path.relative_to(msg.folder)})
-
-
-@mage.task(priority=2)
-async def record_problem(msg: Refused) -> Problem:
-    """Record why a file failed."""
-    return Problem(path=msg.path.relative_to(msg.folder), error=msg.failure.type, reason=msg.failure.message)
-
-
-async def begin(folder: Path) -> RunHandle[int]:
-    """Start it all."""
-    signature = await mage.sign(examine_folder)
-    return await signature.start(Folder(folder=folder))
+    return await swarm.start()
 
 
 _BLOCKS = ("body", "orelse", "finalbody", "handlers", "cases")

@@ -79,7 +79,8 @@ class TaskiqEngine(Engine):
         self._hosting = Hosting(broker)
         crossing = Crossing(self._bring)
         crossing.set_broker(broker)
-        broker.middlewares.insert(0, crossing)  # the last to see an outcome, so that all others see an honest one
+        # The last to see an outcome, so that all others see an honest one; in the place of an earlier client's.
+        broker.middlewares[:] = [crossing, *(each for each in broker.middlewares if not isinstance(each, Crossing))]
         take_in_strangers(broker)
 
     def route(self, task: str) -> str:

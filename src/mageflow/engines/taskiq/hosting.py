@@ -20,7 +20,8 @@ class Hosting:
     broker's `startup`, and left right before its `shutdown`.
 
     Args:
-        broker: its methods `startup` and `shutdown` are replaced on this instance.
+        broker: its methods `startup` and `shutdown` are replaced on this instance. Of several clients on one broker the
+            last one made is taken along.
     """
 
     def __init__(self, broker: AsyncBroker) -> None:
@@ -29,6 +30,9 @@ class Hosting:
         self._startup, self._shutdown = broker.startup, broker.shutdown
         self._worker: AbstractAsyncContextManager[Any] | None = None
         self._started = False
+        earlier = getattr(broker.startup, "__self__", None)
+        if isinstance(earlier, Hosting):
+            self._startup, self._shutdown, self._started = earlier._startup, earlier._shutdown, earlier._started
         self._opened = False
         owner: Any = broker  # a checker would not let a method be replaced
         owner.startup, owner.shutdown = self._start, self._stop

@@ -27,20 +27,21 @@ _OUT_OF_THE_WAY = 3600.0
 class Pull:
     """One caller's wish for work."""
 
-    __slots__ = ("decide", "future", "limit", "replies", "routes", "tasks", "token")
+    __slots__ = ("decide", "future", "oldest", "replies", "routes", "tasks", "token")
 
     def __init__(
         self,
         routes: Collection[str],
         tasks: Collection[str],
-        limit: int,
+        oldest: Sequence[bool],
         decide: DecideClaim,
         token: str,
         future: Future[Claims],
     ) -> None:
         self.routes = frozenset(routes)
         self.tasks = frozenset(tasks)
-        self.limit = limit
+        self.oldest = oldest
+        """Which of the wanted rows are to be the longest due."""
         self.decide = decide
         self.token = token
         self.future = future
@@ -122,8 +123,8 @@ class Group:
         self.is_behind = True
         """Whether the outbox must be looked at (again)."""
 
-    def _wanted(self) -> int:
-        return sum(pull.limit - len(pull.replies) for pull in self._pulls)
+    def _wanted(self) -> list[bool]:
+        return [oldest for pull in self._pulls for oldest in pull.oldest[len(pull.replies) :]]
 
     def look(self, space: str, now: float | None) -> Command:
         """Give the command that shows what is due."""
@@ -137,14 +138,14 @@ class Group:
         if isinstance(answer, ResponseError):
             raise answer
         self.looked = scripts.read_looked(answer)
-        self._is_cut_short = len(self.looked.rows) >= self._wanted()
+        self._is_cut_short = len(self.looked.rows) >= len(self._wanted())
         self.is_behind = False
 
     def claims(self) -> Iterator[Claim]:
         """Share out the rows that were seen."""
         rows = iter(self.looked.rows if self.looked is not None else ())
         for pull in self._pulls:
-            for _ in range(pull.limit - len(pull.replies)):
+            for _ in range(len(pull.oldest) - len(pull.replies)):
                 row = next(rows, None)
                 if row is None:
                     return

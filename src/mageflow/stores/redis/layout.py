@@ -55,6 +55,8 @@ class Head(msgspec.Struct, frozen=True, array_like=True):
     beats: bool
     companions: list[str]
     """What the next event about it will most likely ask for: it is loaded along."""
+    parent: str
+    """What it is kept as long as, whatever its own expiry says; blank: nothing."""
 
 
 _encoder = msgspec.msgpack.Encoder()
@@ -78,26 +80,26 @@ def kind_term(kind: str) -> str:
     return f"t:{kind}"
 
 
-def _term(kind: str, field: str, value: str) -> str:
-    return f"{kind}:{field}:{value}"
-
-
 def _head(record: Record) -> Head:
     index = index_of(record)
     kind = index.kind
-    found = ((field, term(index)) for field, term in _TERMS.items())
+    terms = [kind]
+    for field, term in _TERMS.items():
+        if (value := term(index)) is not None:
+            terms.append(f"{kind}:{field}:{value}")
     numbers = ((field, number(record)) for field, number in _RANGES.items())
     held = (index.signature, index.root, index.cause) if index.live else ()
     return Head(
         version=version_of(record),
         created=record.created_at,
-        terms=[kind, *(_term(kind, field, value) for field, value in found if value is not None)],
+        terms=terms,
         ranges=[(f"{kind}:{field}", number) for field, number in numbers if number is not None],
         names=list(index.names),
         holds=[key for key in dict.fromkeys(held) if key is not None],
         mortal=not index.live,
         beats=isinstance(record, WorkerRecord),
         companions=_companions(record),
+        parent=index.parent or "",
     )
 
 
@@ -112,7 +114,8 @@ def _companions(record: Record) -> list[str]:
     if record.status is RunStatus.RUNNING:
         keys = (*record.lineage, *record.on_success, *record.on_error, *record.on_done)
     elif record.ended_at is None:
-        keys = (*(() if record.message is not None else (record.signature, record.cause)), *record.lineage)
+        sources = (record.signature, record.owner, record.source, record.cause)
+        keys = (*(() if record.message is not None else sources), *record.lineage)
     return [key for key in dict.fromkeys(keys) if key is not None][:_MOST_COMPANIONS]
 
 
@@ -164,7 +167,7 @@ def conditions(where: Filter) -> Conditions:
         value = getattr(where, field, None)
         if value is not None:
             wanted[field] = [str(int(value)) if isinstance(value, bool) else value]
-    groups = [[f"t:{_term(kind, field, value)}" for value in values] for field, values in wanted.items() if values]
+    groups = [[f"t:{kind}:{field}:{value}" for value in values] for field, values in wanted.items() if values]
     if where.names is not None:
         groups.append([f"w:{where.names}"])
     if where.names is not None or not groups:

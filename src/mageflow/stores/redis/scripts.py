@@ -12,6 +12,7 @@ import msgspec
 
 from mageflow.core.records import OutboxRow, Record, RowAction
 from mageflow.errors import CorruptRecordError
+from mageflow.ports.store import OLDEST_EVERY
 from mageflow.stores.redis.layout import Conditions, unpack
 
 __all__ = [
@@ -185,10 +186,19 @@ class Looked(msgspec.Struct, frozen=True):
 
 
 def look(
-    space: str, routes: Collection[str], tasks: Collection[str], limit: int, now: float | None, *, others: bool = False
+    space: str,
+    routes: Collection[str],
+    tasks: Collection[str],
+    oldest: Sequence[bool],
+    now: float | None,
+    *,
+    others: bool = False,
 ) -> Command:
-    """Give the first due rows, and what their claims are decided on; with `others` the rows of all other tasks."""
-    return _call("look", space, list(routes), list(tasks), others, limit, now or 0)
+    """Give the first due rows, and what their claims are decided on; with `others` the rows of all other tasks.
+
+    `oldest` is as long as the number of rows that are wanted, and says which are to be the longest due.
+    """
+    return _call("look", space, list(routes), list(tasks), others, list(oldest), now or 0)
 
 
 def read_looked(answer: Sequence[Any]) -> Looked:
@@ -249,7 +259,7 @@ def read_found(answer: Sequence[Any]) -> Found:
 
 def give(space: str, routes: Collection[str], limit: int, redeliver_after: float, now: float | None) -> Command:
     """Give due rows to an engine."""
-    return _call("give", space, list(routes), limit, redeliver_after, _LONGEST_WAIT, now or 0)
+    return _call("give", space, list(routes), limit, OLDEST_EVERY, redeliver_after, _LONGEST_WAIT, now or 0)
 
 
 def read_given(answer: Sequence[bytes]) -> list[OutboxRow]:
@@ -258,12 +268,17 @@ def read_given(answer: Sequence[bytes]) -> list[OutboxRow]:
 
 
 def beat(space: str, worker: str) -> Command:
-    """Add one to a worker's beat; give all beats."""
+    """Add one to a worker's beat."""
     return ("EVALSHA", _sha("beat"), 1, space.encode(), worker.encode())
 
 
+def beats(space: str) -> Command:
+    """Give all beats."""
+    return ("HGETALL", f"{space}beats".encode())
+
+
 def read_beats(answer: Sequence[bytes] | Mapping[bytes, bytes]) -> dict[str, int]:
-    """Read what `beat` gave."""
+    """Read what `beats` gave."""
     flat = list(answer)
     return {flat[at].decode(): int(flat[at + 1]) for at in range(0, len(flat), 2)}
 

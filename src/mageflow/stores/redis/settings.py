@@ -189,6 +189,7 @@ def _of_pool(pool: Any, *, blocking: bool) -> Settings:
         connection_class = _CLASSES[connection_class]
         if any(options.pop(name, None) for name in _STAPLED):
             raise ConfigurationError(f"the blocking client checks OCSP, which asyncio's connections cannot; {_INSTEAD}")
+        options = {name: value for name, value in options.items() if value is not None}
     if isinstance(pool, found_by_sentinel):
         return Settings(connection_class, options, _sentinel_of(pool))
     if type(pool) not in (part.ConnectionPool, part.BlockingConnectionPool):

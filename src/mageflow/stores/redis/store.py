@@ -25,6 +25,7 @@ from mageflow.stores.redis.link import Line, Link
 from mageflow.stores.redis.opening import FORMAT, facts_of, look_over
 from mageflow.stores.redis.settings import NAMESPACE, settings_of, split_namespace
 from mageflow.stores.redis.writer import Site, Writer
+from mageflow.stores.sharing import shares
 from mageflow.stores.watching import Watchers
 
 __all__ = ["RedisStore"]
@@ -118,12 +119,13 @@ class RedisStore:
             self._pid = os.getpid()
             self._begin()
         loop = asyncio.get_running_loop()
-        with self._lock:
-            for ended in [each for each in self._stations if each.is_closed()]:
-                del self._stations[ended]
-            station = self._stations.get(loop)
-            if station is None:
-                station = self._stations[loop] = _Station(self, self._site)
+        station = self._stations.get(loop)
+        if station is None:
+            station = _Station(self, self._site)
+            with self._lock:
+                for ended in [each for each in self._stations if each.is_closed()]:
+                    del self._stations[ended]
+                self._stations[loop] = station
         return station
 
     async def _opened(self) -> _Station:
@@ -180,7 +182,7 @@ class RedisStore:
     ) -> Claims:
         station = await self._writing()
         future = station.loop.create_future()
-        return await station.writer.pull(Pull(routes, tasks, limit, decide, token, future))
+        return await station.writer.pull(Pull(routes, tasks, shares(taken, limit), decide, token, future))
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
         station = await self._writing()
@@ -190,13 +192,13 @@ class RedisStore:
 
     async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
         station = await self._opened()
-        command = scripts.look(self._space, routes, tasks, limit, self._site.now(), others=True)
+        command = scripts.look(self._space, routes, tasks, [False] * limit, self._site.now(), others=True)
         (answer,) = await station.reading.ask(command)
         return [row for row, _ in scripts.read_looked(answer).rows]
 
     async def beats(self) -> Mapping[str, int]:
         station = await self._opened()
-        (answer,) = await station.reading.ask(scripts.beat(self._space, ""), is_write=False)
+        (answer,) = await station.reading.ask(scripts.beats(self._space))
         return scripts.read_beats(answer)
 
     def beater(self, worker: str) -> Beater:

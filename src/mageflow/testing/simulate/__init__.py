@@ -5,9 +5,12 @@ store, what the engine drops, doubles and delays. Time is virtual. Every commit 
 invariants of ARCHITECTURE.md as it happens; then the faults end, and all must come to its end.
 
     python -m mageflow.testing.simulate --seed 7
+
+With `--trees` random trees of chains and swarms grow there, and a plain recursive model says what they must come to.
 """
 
+from mageflow.testing.simulate.trees_world import TreeFailed, simulate_trees
 from mageflow.testing.simulate.weather import SimulationFailed
 from mageflow.testing.simulate.world import Outcome, simulate
 
-__all__ = ["Outcome", "SimulationFailed", "simulate"]
+__all__ = ["Outcome", "SimulationFailed", "TreeFailed", "simulate", "simulate_trees"]

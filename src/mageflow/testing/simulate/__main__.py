@@ -7,7 +7,7 @@ import sys
 import time
 from collections import Counter
 
-from mageflow.testing.simulate import SimulationFailed, simulate
+from mageflow.testing.simulate import SimulationFailed, TreeFailed, simulate, simulate_trees
 
 
 def main() -> int:
@@ -18,15 +18,17 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, help="stop after so many seconds")
     parser.add_argument("--history", action="store_true", help="print all that happened")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failing seed")
+    parser.add_argument("--trees", action="store_true", help="grow trees of chains and swarms, a few for each seed")
     given = parser.parse_args()
+    run = simulate_trees if given.trees else simulate
     begun = time.perf_counter()
     counts: Counter[str] = Counter()
     failed = done = 0
     count = given.count if given.count is not None else sys.maxsize if given.seconds is not None else 1
     while done < count and (given.seconds is None or time.perf_counter() - begun < given.seconds):
         try:
-            outcome = simulate(given.seed + done)
-        except SimulationFailed as error:
+            outcome = run(given.seed + done)
+        except (SimulationFailed, TreeFailed) as error:
             failed += 1
             print(error, end="\n\n", flush=True)
             if not given.keep_going:

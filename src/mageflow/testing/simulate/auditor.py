@@ -8,6 +8,7 @@ from typing import Any, cast
 import msgspec
 
 from mageflow.core.decision import Decision
+from mageflow.core.members import Form
 from mageflow.core.records import (
     Control,
     Origin,
@@ -16,8 +17,9 @@ from mageflow.core.records import (
     advance_key,
     lapse_key,
 )
-from mageflow.core.status import TRANSITIONS, WAITING, RunStatus
+from mageflow.core.status import OPEN_TRANSITIONS, TRANSITIONS, WAITING, RunStatus
 from mageflow.ports.engine import Delivered, Reported
+from mageflow.testing.simulate.composites import Composites
 from mageflow.testing.simulate.ledger import Body, Ledger
 from mageflow.testing.simulate.process import Process
 
@@ -41,6 +43,7 @@ class Auditor:
         self.ledger = ledger
         self.history = ledger.history
         self._name = ledger.name
+        self._composites = Composites(ledger)
 
     # Commits
 
@@ -60,6 +63,7 @@ class Auditor:
                 self._check_new(after)
         for before, after in changes:
             self._check_run(process, before, after)
+        self._composites.check_touched(after for _, after in changes)
         for key in decision.settled:
             run = self.ledger.runs.get(key)
             if run is not None:
@@ -68,7 +72,9 @@ class Auditor:
     def _check_run(self, process: Process, before: RunRecord | None, after: RunRecord) -> None:
         if before is not None:
             self._check_change(before, after)
-            if after.attempt != before.attempt:
+            if after.form is not Form.TASK:
+                pass  # it has no body
+            elif after.attempt != before.attempt:
                 self._check_claim(process, before, after)
             elif before.status is RunStatus.RUNNING and after.status is not RunStatus.RUNNING:
                 if after.losses != before.losses:
@@ -82,6 +88,9 @@ class Auditor:
     def _check_new(self, run: RunRecord) -> None:
         if run.cause is None:
             return
+        if run.place is not None:
+            self._composites.check_new(run)
+            return
         cause = self.ledger.runs[run.cause]
         expected = self.ledger.expected(cause)
         self._hold(
@@ -92,13 +101,14 @@ class Auditor:
 
     def _check_change(self, before: RunRecord, after: RunRecord) -> None:
         name = self._name(after.key)
+        table = TRANSITIONS if after.form is Form.TASK else OPEN_TRANSITIONS
         self._hold(
-            after.status is before.status or after.status in TRANSITIONS[before.status],
+            after.status is before.status or after.status in table[before.status],
             "the transition table holds",
             f"{name}: {before.status} to {after.status}",
         )
         if before.status.is_terminal:
-            fields = ("status", "result", "failure", "message", "ended_at", "attempt", "failures")
+            fields = ("status", "result", "failure", "message", "ended_at", "attempt", "failures", "tally", "answer")
             changed = [field for field in fields if getattr(before, field) != getattr(after, field)]
             self._hold(not changed, "a terminal state stays", f"{name}: {', '.join(changed)} changed")
         self._hold(before.message is None or before.message == after.message, "a message stays as it was frozen", name)
@@ -118,6 +128,8 @@ class Auditor:
         self._hold(not late, "no run begins after its schedule_timeout", name)
         control = self.ledger.control(after)
         self._hold(control is Control.NONE, "a claim obeys the controls of the lineage", f"{name}: {control}")
+        told_off = not before.attempt and self.ledger.is_told_off(after)
+        self._hold(not told_off, "a member that is told off does not begin", name)
         owner = self.ledger.workers.get(after.worker or "", process)
         self._hold(owner is process, "a worker claims for itself", f"{name}: {process.name} for {owner.name}")
 
@@ -212,13 +224,18 @@ class Auditor:
         if before is not None and not before.status.is_terminal:
             self.history.counts[after.status.value] += 1
             cancelled = after.status is RunStatus.CANCELLED
+            asked = self.ledger.control(after) is Control.CANCEL
+            stopped = self.ledger.is_stopping(after) or self.ledger.is_broken(after)
+            stopped = stopped or (not after.attempt and self.ledger.is_told_off(after))
             self._hold(
-                cancelled is (self.ledger.control(after) is Control.CANCEL),
+                cancelled is asked or stopped,
                 "what is cancelled ends as cancelled, and nothing else does",
                 f"{name} is {after.status}, and its lineage says {self.ledger.control(after)!r}",
             )
             self._hold(
-                after.status is not RunStatus.SUCCEEDED or before.status is RunStatus.RUNNING,
+                after.status is not RunStatus.SUCCEEDED
+                or before.status is RunStatus.RUNNING
+                or after.form is not Form.TASK,
                 "only a running run succeeds",
                 f"{name} was {before.status}",
             )
@@ -232,12 +249,13 @@ class Auditor:
         name = f"{self._name(run.key)}, {run.status}"
         if run.status in WAITING:
             queued = min(run.due_at, run.since or run.due_at) if run.status is RunStatus.QUEUED else run.due_at
-            due = row is not None and (row.due_at, row.route, row.task) == (queued, run.route, run.task)
+            wanted = (queued, run.route, run.task) if run.form is Form.TASK else (run.due_at, "advance", "")
+            due = row is not None and (row.due_at, row.route, row.task) == wanted
             self._hold(due, "nothing due is missing from the outbox", f"{name}: {row}")
         else:
             self._hold(row is None, "the outbox has only what is due", name)
         limit = run.options.schedule_timeout
-        limited = limit is not None and run.message is None and run.status in WAITING
+        limited = limit is not None and run.message is None and run.status in WAITING and run.form is Form.TASK
         lapse = self.ledger.rows.get(lapse_key(run.key))
         self._hold(limited is (lapse is not None), "what is to begin in time is watched", f"{name}: {lapse}")
         advance = advance_key(run.key) in self.ledger.rows
@@ -281,10 +299,10 @@ class Auditor:
         if run.origin is Origin.RESULT:
             fits = message.get("results") == _plain(cause.result)
         elif run.origin is Origin.FAILURE:
-            was: Any = _plain(cause.message)
+            was: dict[str, Any] = _plain(cause.message) or {}
             changed = {"failure", *bound}
-            if was is None:  # it never received any: what was sent to it, and bound to it by then
-                was = _plain(cause.sent) if cause.origin is Origin.MESSAGE and cause.sent is not None else {}
+            if cause.message is None:  # it never received any: what was sent to it, and bound to it by then
+                was = (_plain(cause.sent) if cause.origin is Origin.MESSAGE else None) or {}
                 changed |= self.ledger.bound_to.get(cause.key, set())
             fits = _covers(message, {key: was[key] for key in was if key not in changed})
             fits = fits and (run.task != "alarm" or message["failure"]["run_id"] == cause.key)
@@ -292,7 +310,7 @@ class Auditor:
             outcome = message["outcome" if run.task == "report" else "results"]
             told = (outcome.get("run_id"), outcome.get("status"), outcome.get("attempts"))
             fits = told == (cause.key, cause.status.value, cause.attempt)
-        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}, of {cause}")
+        self._hold(fits, "a callback hears of its cause", f"{name} ({run.origin}): {message}")
 
     def end(self, body: Body, came_to: str, value: Any = None) -> None:
         """A body has ended."""

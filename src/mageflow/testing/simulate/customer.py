@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from mageflow.core.events import Slot
+from mageflow.core.ids import SIGNATURE
 from mageflow.core.options import Options
 from mageflow.core.records import Control, Origin, SignatureRecord
 from mageflow.core.status import RunStatus
@@ -92,7 +93,7 @@ class Customer:
         for most in (2, 2, 3):
             chosen = [self._some_signature(_DEEPEST - 1) for _ in range(rng.randint(0, most))]
             lists.append(tuple(key for key in chosen if key is not None))
-        key = self._kernel.new_signature_key()
+        key = self._kernel.tx.entropy.id(SIGNATURE)
         depth = 1 + max((self._orders.depths[each] for keys in lists for each in keys), default=-1)
         task = rng.choice(list(TASKS))
         record = SignatureRecord(

@@ -8,6 +8,7 @@ from typing import Any
 
 from mageflow.core.decision import Decision
 from mageflow.core.ids import callback_id, life_of, retry_id
+from mageflow.core.members import Form
 from mageflow.core.records import (
     Control,
     Origin,
@@ -74,12 +75,15 @@ class Ledger:
         """Who claimed an attempt, and the bound values that its message was to be assembled with."""
         self.bound_to: dict[str, set[str]] = {}
         """The names of the values that were bound to a run which never received a message, by the run."""
+        self.cancelled_at: dict[str, float] = {}
+        """When a run was asked to be cancelled."""
         self.caused: dict[str, list[str]] = {}
         self.tries: dict[str, float] = {}
         """When a worker last set out to beat, by the loop's time."""
         self._clock = clock
         self._beats: dict[str, float] = {}
         self._lapsed: set[str] = set()
+        self._retries: set[str] = set()
 
     def now(self) -> float:
         return self._clock.now()
@@ -140,10 +144,20 @@ class Ledger:
                 self._beats[record.key] = self.among.uptime()
         for before, after in changes:
             self._tell(process, before, after)
-            if before is None and after.cause is not None:
-                self.caused.setdefault(after.cause, []).append(after.key)
+            self._note_cancel(after)
+            if before is None:
+                self._note_new(after)
         self._note_claim(decision.reply)
         return changes
+
+    def _note_cancel(self, run: RunRecord) -> None:
+        if run.control is Control.CANCEL:
+            self.cancelled_at.setdefault(run.key, self.now())
+
+    def _note_new(self, run: RunRecord) -> None:
+        self._retries.add(retry_id(run.key))
+        if run.cause is not None:
+            self.caused.setdefault(run.cause, []).append(run.key)
 
     def purge(self, keys: Iterable[str]) -> None:
         """Note what the purge took, which no decision shows."""
@@ -179,9 +193,28 @@ class Ledger:
         reach = [run, *(self.runs[key] for key in run.lineage if key not in self.purged)]
         return max((each.control for each in reach), key=lambda control: list(Control).index(control))
 
+    def is_stopping(self, run: RunRecord) -> bool:
+        """Whether a chain or swarm has as many failures as stop it."""
+        tally = run.tally
+        return tally is not None and tally.stop_after is not None and tally.failed >= tally.stop_after
+
+    def is_broken(self, run: RunRecord) -> bool:
+        """Whether a step of a chain was cancelled."""
+        return run.form is Form.CHAIN and run.tally is not None and run.tally.cancelled > 0
+
+    def is_told_off(self, run: RunRecord) -> bool:
+        """Whether a member that has not begun is not to begin any more."""
+        parent = self.runs.get(run.parent or "")
+        return parent is not None and self.is_stopping(parent)
+
+    def members(self, run: RunRecord) -> list[RunRecord]:
+        """Give the runs of the members of a chain or swarm."""
+        caused = (self.runs[key] for key in self.caused.get(run.key, ()))
+        return [each for each in caused if each.place is not None]
+
     def is_retry(self, run: RunRecord) -> bool:
         """Whether somebody wanted this run in place of an ended one with the same cause."""
-        return any(run.key == retry_id(key) for key in self.caused.get(run.cause or "", self.runs))
+        return run.key in self._retries
 
     def expected(self, run: RunRecord) -> dict[str, tuple[Origin, str]]:
         lists = {
@@ -189,9 +222,9 @@ class Ledger:
             RunStatus.FAILED: [("error", Origin.FAILURE, run.on_error)],
             RunStatus.CANCELLED: [],
         }
-        if run.status not in lists:
-            return {}
-        slots = [*lists[run.status], ("done", Origin.OUTCOME, run.on_done)]
+        slots = [*lists.get(run.status, ()), ("done", Origin.OUTCOME, run.on_done)]
+        if not run.status.is_terminal:
+            slots = [("error", Origin.FAILURE, run.on_error)] if self.is_stopping(run) else []
         return {
             callback_id(life_of(run.key, run.created_at), slot, place): (origin, key)
             for slot, origin, keys in slots

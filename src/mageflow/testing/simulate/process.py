@@ -22,6 +22,8 @@ class Process:
     def __init__(self, name: str, among: Processes) -> None:
         self.name = name
         self.alive = True
+        self.spared = False
+        """Whether nothing kills it."""
         self.serving = False
         self.leaving = False
         self.cut_until = 0.0
@@ -79,7 +81,7 @@ class Process:
             raise ProcessDied(self.name)
 
     def die(self, where: str) -> None:
-        if not self.alive:
+        if not self.alive or self.spared:
             return
         self._among.history.count(self.name, "death", where)
         self.end()

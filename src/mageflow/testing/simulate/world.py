@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 from collections import Counter
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from unittest.mock import patch
 
@@ -21,6 +21,7 @@ from mageflow.runtime import advance, recovery
 from mageflow.runtime.execute import Executor
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.recovery import Patience
+from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.worker import Worker, WorkerSettings
 from mageflow.stores.memory import MemoryStore
 from mageflow.testing.clock import SeededEntropy
@@ -34,9 +35,9 @@ from mageflow.testing.simulate.plans import TASKS, make_registry
 from mageflow.testing.simulate.process import Process, Processes
 from mageflow.testing.simulate.weather import CALM, History, storm
 
-__all__ = ["Outcome", "simulate"]
+__all__ = ["LEASE", "Outcome", "World", "live_through", "simulate"]
 
-_LEASE = 3.0
+LEASE = 3.0
 _PATIENCE_IN_CALM = 400.0
 """Virtual seconds in which all must end: redelivery doubles its pause, and a commit is repeated for 30 s."""
 
@@ -61,7 +62,15 @@ def simulate(seed: int) -> Outcome:
         SimulationFailed: an invariant did not hold.
     """
     loop = VirtualLoop()
-    world = _World(seed, loop)
+    return live_through(World(seed, loop), loop)
+
+
+def live_through(world: World, loop: VirtualLoop) -> Outcome:
+    """Live through a world on its loop, and close the loop.
+
+    Raises:
+        SimulationFailed: an invariant did not hold.
+    """
     with _quiet(), _small_commits():
         try:
             loop.run_until_complete(world.run())
@@ -72,7 +81,7 @@ def simulate(seed: int) -> Outcome:
     history = world.history
     if history.failure is not None:
         raise history.failure
-    return Outcome(seed, history.digest(), history.counts, loop.time(), history.text())
+    return Outcome(history.seed, history.digest(), history.counts, loop.time(), history.text())
 
 
 @contextlib.contextmanager
@@ -115,7 +124,14 @@ class _Store(MemoryStore):
         return removed
 
 
-class _World:
+class World:
+    """One simulation, from its seed on."""
+
+    tasks: Iterable[str] = tuple(TASKS)
+    """The names of the tasks that there are."""
+    fewest = 3
+    """With how many workers no misfortune befalls anybody."""
+
     def __init__(self, seed: int, loop: VirtualLoop) -> None:
         self.loop = loop
         self.rng = rng = random.Random(seed)
@@ -124,7 +140,7 @@ class _World:
         self.among = Processes(loop, rng, self.faults, self.history)
         clock = VirtualClock(loop)
         self.entropy = SeededEntropy(rng.getrandbits(64), clock)
-        self.ledger = Ledger(self.among, clock, _LEASE)
+        self.ledger = Ledger(self.among, clock, LEASE)
         self.store = _Store(clock, self.ledger)
         self.auditor = Auditor(self.ledger)
         self.broker = Broker(self.among, self.auditor) if rng.random() < 0.5 else None
@@ -133,7 +149,7 @@ class _World:
         self.workers: dict[Process, Worker] = {}
         self.knows_all: dict[Process, bool] = {}
         self.customers: dict[Process, asyncio.Task[None]] = {}
-        self.patience = Patience(lease=_LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
+        self.patience = Patience(lease=LEASE, unknown_task_after=rng.choice((4.0, 1e6)), max_losses=rng.choice((1, 3)))
         loop.set_exception_handler(lambda _, context: None)  # what breaks is seen when its task ends
 
     async def run(self) -> None:
@@ -167,24 +183,30 @@ class _World:
         while self.loop.time() < until:
             await asyncio.sleep(min(rng.expovariate(1 / self.faults.trouble_every), 3.0))
             self._trouble(until)
+        self._end_storm()
+        await self._calm()
+
+    def _end_storm(self) -> None:
         self.among.faults = CALM
         self.among.end_outage()
         for process in self.among.all:
             process.cut_until = min(process.cut_until, self.loop.time())
             process.thaw()
-        await self._calm()
 
     # Processes
 
     def _kernel(self, process: Process, names: list[str]) -> Kernel:
         store = FaultyStore(self.store, process, self.among, self.auditor)
         engine: Engine = HostileEngine(self.broker, process) if self.broker is not None else LocalEngine()
-        registry = make_registry(names, process, self.auditor, self.failed)
+        registry = self._registry(names, process)
         return Kernel(store, engine, registry, MageflowConfig(), self.entropy)
+
+    def _registry(self, names: Iterable[str], process: Process) -> TaskRegistry:
+        return make_registry(names, process, self.auditor, self.failed)
 
     def _start_worker(self, *, knows_all: bool = False) -> Process:
         rng = self.rng
-        names = list(TASKS)
+        names = list(self.tasks)
         if not knows_all and rng.random() < 0.4:
             names = sorted(rng.sample(names, rng.randint(1, len(names) - 1)))
         process = self.among.start(f"worker{len(self.among.all)}")
@@ -198,7 +220,7 @@ class _World:
             redeliver_after=3.0,
             purge_every=2.0,
         )
-        self.knows_all[process] = len(names) == len(TASKS)
+        self.knows_all[process] = names == list(self.tasks)
         assert isinstance(kernel.store, FaultyStore)
         heart = VirtualHeart(kernel.store, every=settings.beat)
         worker = Worker(kernel.tx, kernel.registry, kernel.engine, executor, settings, heart)
@@ -238,7 +260,7 @@ class _World:
         working = [process for process in self.among.living() if process in self.workers and not process.leaving]
         if not any(process.alive for process in self.customers):
             self._start_customer(until)
-        if len(working) < 3:
+        if len(working) < self.fewest:
             self._start_worker()
             return
         process = rng.choice(self.among.living())
@@ -270,22 +292,31 @@ class _World:
         customer = Customer(
             self._kernel(process, list(TASKS)), process, self.ledger, self.history, self.rng, self.orders
         )
+        self._staff()
+        await asyncio.wait(list(self.customers.values()))
+        await process.spawn(customer.let_go())
+        if await self._settle():
+            await self._part()
+
+    def _staff(self) -> None:
+        """Let there be a worker that knows all tasks."""
         able = [process for process in self.workers if process.serving and process.alive and not process.leaving]
         if not any(self.knows_all[process] for process in able) or self.rng.random() < 0.5:
             for _ in range(2):
                 self._start_worker(knows_all=True)
-        await asyncio.wait(list(self.customers.values()))
+
+    async def _settle(self) -> bool:
+        """Wait until all has come to its end; give whether it has."""
         begun = self.loop.time()
-        await process.spawn(customer.let_go())
         while open_ends := self.ledger.open():
             if self.loop.time() - begun > _PATIENCE_IN_CALM:
                 shown = "\n".join(open_ends[:20])
                 self.history.fail(
                     "all ends in the end", f"{len(open_ends)} did not within {_PATIENCE_IN_CALM:.0f} s:\n{shown}"
                 )
-                return
+                return False
             await asyncio.sleep(1.0)
-        await self._part()
+        return True
 
     async def _part(self) -> None:
         """Let all workers leave; nothing of them may stay."""

@@ -13,6 +13,7 @@ end
 local refused = refusal('INCR', space .. 'commits')
 if refused then return refused end
 
+gather()
 for n, write in ipairs(writes) do
     local record, seen, value = write[1], write[2], ARGV[n + 1]
     local expires = string.sub(value, 1, 24)
@@ -27,6 +28,7 @@ for n, write in ipairs(writes) do
     file(record, heads[record], head_in(value), expires)
 end
 for _, record in ipairs(deletes) do remove(record, heads[record]) end
+change_all()
 for _, each in ipairs(touches) do touch(each[1], each[2]) end
 for _, key in ipairs(settled) do settle(key, now) end
 for _, each in ipairs(rows) do put(each[1], each[2], each[3]) end

@@ -1,6 +1,7 @@
 -- Gives due rows for submission to an engine, and notes when each may be given again.
--- ARGV: routes, limit, redeliver_after, the longest wait, now (0: the server's).
-local routes, limit, redeliver_after, longest, now = unpack(cmsgpack.unpack(ARGV[1]))
+-- ARGV: routes, limit, which of the rows of a route is the longest due (every n-th), redeliver_after, the longest wait, now
+-- (0: the server's).
+local routes, limit, every, redeliver_after, longest, now = unpack(cmsgpack.unpack(ARGV[1]))
 if now == 0 then now = time_now() end
 local MOST = 5000
 
@@ -41,18 +42,22 @@ end
 each_lane(routes, function(lane, priority, _, handed)
     if not handed then first_due(due, lane, priority, said(now), limit) end
 end)
-local visited = {}
+local visited, taken = {}, 0
 for _, route in ipairs(routes) do
     if not visited[route] then
         visited[route] = true
+        taken = taken + tonumber(redis.call('HGET', in_route('s', route), 'given') or '0')
         add_lost(route)
     end
 end
 table.sort(due, comes_before)
 
+local oldest = {}
+for n = 1, limit do oldest[n] = (taken + n - 1) % every == every - 1 end
+
 local rows = {}
-for n = 1, math.min(limit, #due) do
-    local key = due[n].key
+for _, chosen in ipairs(choose(due, oldest)) do
+    local key = chosen.key
     local row = row_of(key)
     leave(key, row)
     row[GIVEN] = redis.call('HINCRBY', in_route('s', row[ROUTE]), 'given', 1)

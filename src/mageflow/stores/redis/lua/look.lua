@@ -1,6 +1,8 @@
 -- Gives the first due rows, in the order of claims, and what their claims will ask for.
--- ARGV: routes, tasks, whether rows of other tasks are wanted instead, limit, now (0: the server's).
-local routes, tasks, others, limit, now = unpack(cmsgpack.unpack(ARGV[1]))
+-- ARGV: routes, tasks, whether rows of other tasks are wanted instead, for each wanted row whether it is to be the longest
+-- due, now (0: the server's).
+local routes, tasks, others, oldest, now = unpack(cmsgpack.unpack(ARGV[1]))
+local limit = #oldest
 if now == 0 then now = time_now() end
 
 local wanted = {}
@@ -15,9 +17,9 @@ end)
 table.sort(due, comes_before)
 
 local rows, runs = {}, {}
-for n = 1, math.min(limit, #due) do
-    local raw = redis.call('HGET', space .. 'rows', due[n].key)
-    rows[#rows + 1] = due[n].key
+for n, chosen in ipairs(choose(due, oldest)) do
+    local raw = redis.call('HGET', space .. 'rows', chosen.key)
+    rows[#rows + 1] = chosen.key
     rows[#rows + 1] = raw
     runs[n] = cmsgpack.unpack(raw)[RUN]
 end

@@ -15,6 +15,9 @@ end
 
 local function is_held(record) return redis.call('EXISTS', space .. 'h:' .. record) == 1 end
 
+-- Whether it is kept as long as another record, which is still there.
+local function has_parent(head) return head and head[10] ~= '' and redis.call('EXISTS', key_of(head[10])) == 1 end
+
 -- Whether something that names this record, at any distance, is kept; and until when at least.
 local function keepers(record)
     local seen, waiting, kept, latest = {[record] = true}, {record}, false, -math.huge
@@ -48,10 +51,11 @@ while #removed < limit and budget > 0 do
     for _, record in ipairs(page) do
         if #removed >= limit then break end
         budget = budget - 1
-        local kept, latest = is_held(record), nil
+        local head = head_of(record)
+        local kept, latest = is_held(record) or has_parent(head), nil
         if not kept then kept, latest = keepers(record) end
         if not kept then
-            remove(record, head_of(record))
+            remove(record, head)
             redis.call('PUBLISH', space .. 'c:k' .. record, sender)
             removed[#removed + 1] = record
         elseif latest and latest > now then

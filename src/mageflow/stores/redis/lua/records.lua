@@ -2,7 +2,7 @@
 --
 -- A record's value is its expiry (24 characters, blank: none), the size of its head (8 hex digits), the head (msgpack)
 -- and its JSON. The head says, in words that only the client gives a meaning to, under which terms the record is found:
---   version, created, terms, ranges, names, holds, mortal, beats, companions
+--   version, created, terms, ranges, names, holds, mortal, beats, companions, parent
 
 local NEVER = string.rep(' ', 24)
 local FIRST = 1023
@@ -10,13 +10,13 @@ local FIRST = 1023
 local function key_of(record) return space .. 'r:' .. record end
 
 -- What something else than mageflow wrote has a head that fits no version, so nothing is ever decided on it.
-local DAMAGED = {'damaged', 0, {}, {}, {}, {}, false, false, {}}
+local DAMAGED = {'damaged', 0, {}, {}, {}, {}, false, false, {}, ''}
 
 local function size_in(value) return tonumber(string.sub(value, 25, 32), 16) or 0 end
 
 local function head_in(value)
     local is_whole, head = pcall(cmsgpack.unpack, string.sub(value, 33, 32 + size_in(value)))
-    if is_whole and type(head) == 'table' and #head == 9 then return head end
+    if is_whole and type(head) == 'table' and #head == 10 then return head end
     return DAMAGED
 end
 
@@ -42,34 +42,78 @@ local function load(found, seen, records, deep)
     end
 end
 
+-- Changes of indexes, by command and key: many of one index are one command. nil: each is made at once.
+local gathered = nil
+local MOST_WORDS = 2000
+
+local function gather() gathered = {ZADD = {}, ZREM = {}, SADD = {}, SREM = {}} end
+
+local function words_for(command, key)
+    local words = gathered[command][key]
+    if not words then
+        words = {}
+        gathered[command][key] = words
+    end
+    return words
+end
+
+local function change(command, key, member)
+    if not gathered then return redis.call(command, key, member) end
+    local words = words_for(command, key)
+    words[#words + 1] = member
+end
+
+local function add(key, score, member)
+    if not gathered then return redis.call('ZADD', key, score, member) end
+    local words = words_for('ZADD', key)
+    words[#words + 1] = score
+    words[#words + 1] = member
+end
+
+-- Makes the changes that were gathered. Lua cannot pass more than some 8,000 arguments.
+local function change_all()
+    for command, keys in pairs(gathered) do
+        for key, words in pairs(keys) do
+            for from = 1, #words, MOST_WORDS do
+                redis.call(command, key, unpack(words, from, math.min(from + MOST_WORDS - 1, #words)))
+            end
+        end
+    end
+    gathered = nil
+end
+
+local function all_of(list)
+    local found = {}
+    for _, each in ipairs(list) do found[each] = true end
+    return found
+end
+
 local function file_terms(record, kind, old, new, moved, score)
-    local gone = {}
-    for _, term in ipairs(old) do gone[term] = true end
+    local gone = all_of(old)
     for _, term in ipairs(new) do
-        if moved or not gone[term] then redis.call('ZADD', space .. kind .. term, score, record) end
+        if moved or not gone[term] then add(space .. kind .. term, score, record) end
         gone[term] = nil
     end
-    for term in pairs(gone) do redis.call('ZREM', space .. kind .. term, record) end
+    for term in pairs(gone) do change('ZREM', space .. kind .. term, record) end
 end
 
 local function file_ranges(record, old, new)
     local gone = {}
     for _, range in ipairs(old) do gone[range[1]] = range[2] end
     for _, range in ipairs(new) do
-        if gone[range[1]] ~= range[2] then redis.call('ZADD', space .. 'n:' .. range[1], range[2], record) end
+        if gone[range[1]] ~= range[2] then add(space .. 'n:' .. range[1], range[2], record) end
         gone[range[1]] = nil
     end
-    for name in pairs(gone) do redis.call('ZREM', space .. 'n:' .. name, record) end
+    for name in pairs(gone) do change('ZREM', space .. 'n:' .. name, record) end
 end
 
 local function file_holds(record, old, new)
-    local gone = {}
-    for _, held in ipairs(old) do gone[held] = true end
+    local gone = all_of(old)
     for _, held in ipairs(new) do
-        if not gone[held] then redis.call('SADD', space .. 'h:' .. held, record) end
+        if not gone[held] then change('SADD', space .. 'h:' .. held, record) end
         gone[held] = nil
     end
-    for held in pairs(gone) do redis.call('SREM', space .. 'h:' .. held, record) end
+    for held in pairs(gone) do change('SREM', space .. 'h:' .. held, record) end
 end
 
 local NOTHING = {'', 0, {}, {}, {}, {}, false, false, {}}
@@ -84,9 +128,9 @@ local function file(record, old, new, expires)
     file_ranges(record, old[4], new[4])
     file_holds(record, old[6], new[6])
     if new[7] and expires ~= NEVER then
-        redis.call('ZADD', space .. 'x', tonumber(expires), record)
+        add(space .. 'x', tonumber(expires), record)
     elseif old[7] then
-        redis.call('ZREM', space .. 'x', record)
+        change('ZREM', space .. 'x', record)
     end
     if new[8] then
         redis.call('HSETNX', space .. 'beats', record, 0)

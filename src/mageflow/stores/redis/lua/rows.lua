@@ -14,10 +14,17 @@ end
 -- Among rows of one due time the order of members is the order in which they were put.
 local function member_of(key, row) return string.format('%016x', row[SERIAL]) .. key end
 
+-- The lanes that this script has seen to be listed.
+local listed = {}
+
 local function enter(key, row)
     local name = lane_name(row)
-    redis.call('ZADD', in_route('l', row[ROUTE]) .. ':' .. name, row[DUE], member_of(key, row))
-    redis.call('SADD', in_route('L', row[ROUTE]), name)
+    local lane = in_route('l', row[ROUTE]) .. ':' .. name
+    redis.call('ZADD', lane, row[DUE], member_of(key, row))
+    if not listed[lane] then
+        redis.call('SADD', in_route('L', row[ROUTE]), name)
+        listed[lane] = true
+    end
     if row[GIVEN] > 0 then
         redis.call('ZADD', in_route('g', row[ROUTE]), row[GIVEN], key)
         redis.call('ZADD', in_route('a', row[ROUTE]) .. ':' .. said(row[WAIT]), row[AGAIN], key)
@@ -30,7 +37,10 @@ local function leave(key, row)
     local name = lane_name(row)
     local lane = in_route('l', row[ROUTE]) .. ':' .. name
     redis.call('ZREM', lane, member_of(key, row))
-    if redis.call('EXISTS', lane) == 0 then redis.call('SREM', in_route('L', row[ROUTE]), name) end
+    if redis.call('EXISTS', lane) == 0 then
+        redis.call('SREM', in_route('L', row[ROUTE]), name)
+        listed[lane] = nil
+    end
     if row[GIVEN] > 0 then
         redis.call('ZREM', in_route('g', row[ROUTE]), key)
         local waits = in_route('a', row[ROUTE]) .. ':' .. said(row[WAIT])
@@ -90,6 +100,38 @@ local function first_due(found, lane, priority, now, limit)
             key = string.sub(members[n], 17),
         }
     end
+end
+
+-- Takes as many of the rows, which stand in the order of claims, as `oldest` is long: for each the first, or the longest
+-- due of any priority.
+local function choose(due, oldest)
+    local lanes, priorities, chosen = {}, {}, {}
+    for _, found in ipairs(due) do
+        local lane = lanes[found.priority]
+        if not lane then
+            lane = {head = 1}
+            lanes[found.priority] = lane
+            priorities[#priorities + 1] = found.priority
+        end
+        lane[#lane + 1] = found
+    end
+    for n = 1, #oldest do
+        local best
+        for _, priority in ipairs(priorities) do
+            local lane = lanes[priority]
+            local found = lane[lane.head]
+            if found and not best then
+                best = found
+                if not oldest[n] then break end
+            elseif found and (found.due < best.due or (found.due == best.due and found.serial < best.serial)) then
+                best = found
+            end
+        end
+        if not best then break end
+        lanes[best.priority].head = lanes[best.priority].head + 1
+        chosen[n] = best
+    end
+    return chosen
 end
 
 -- The order of claims.

@@ -1,0 +1,373 @@
+"""What a tree must come to, said by a plain recursion over what was asked for, without the core's own rules.
+
+Each task's end follows from its plan; each chain's and swarm's from the ends of its members. Only what a cancel or a
+swarm that stops cuts short depends on the moment: there the model takes what was met, and holds that it was allowed.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, cast
+
+from mageflow.core.members import Form
+from mageflow.core.records import Origin, RunRecord
+from mageflow.core.status import RunStatus
+from mageflow.testing.simulate.trees import Node, Place
+
+__all__ = ["Mismatch", "Model", "Seen", "fails", "is_tried_again", "normal", "value_of"]
+
+Message: TypeAlias = dict[str, Any]
+
+_ORIGINS = {"success": Origin.RESULT, "error": Origin.FAILURE, "done": Origin.OUTCOME}
+_FIRED = {RunStatus.SUCCEEDED: ("success", "done"), RunStatus.FAILED: ("error", "done"), RunStatus.CANCELLED: ("done",)}
+_STOPPED = "SwarmFailedError"
+
+
+class Mismatch(Exception):
+    """The model and what was met differ."""
+
+    def __init__(self, invariant: str, detail: str) -> None:
+        super().__init__(f"{invariant}: {detail}")
+        self.invariant = invariant
+        self.detail = detail
+
+
+@dataclass(slots=True, eq=False)
+class Seen:
+    """What a run came to."""
+
+    run: RunRecord
+    shared: Message
+    """What its message is, or what its members share."""
+    value: Any = None
+    failure: str | None = None
+    failed_with: Message = field(default_factory=dict[str, Any])
+    """What its error callbacks get."""
+    last: RunRecord | None = None
+    """The task's run whose end was the end of it, if it is one."""
+
+
+# What bodies do, and what they are told: shared with the bodies themselves
+
+
+def fails(node: Node, failures: int, *, tried_again: bool) -> bool:
+    """Whether an attempt of a body fails, after so many that did."""
+    match node.act:
+        case "break" | "refuse":
+            return True
+        case "fail":
+            return failures < node.times
+        case "mend":
+            return not tried_again
+        case _:
+            return False
+
+
+def is_tried_again(run: RunRecord, runs: Mapping[str, RunRecord], is_retry: Callable[[RunRecord], bool]) -> bool:
+    """Whether a body belongs to something that is tried again as a whole."""
+    above: RunRecord | None = run
+    while above is not None:
+        if (above.tally is not None and above.tally.earlier is not None) or is_retry(above):
+            return True
+        above = runs.get(above.parent or "")
+    return False
+
+
+def normal(message: Any) -> Any:
+    """Give a message without what differs from one interleaving to the next: ids, tracebacks, numbers of attempts."""
+    if isinstance(message, list):
+        return [normal(each) for each in message]  # pyright: ignore[reportUnknownVariableType]
+    if not isinstance(message, dict):
+        return message
+    fields = cast("Message", message)
+    if "run_id" in fields and "status" in fields:
+        failure = fields.get("failure")
+        return {"status": fields["status"], "value": fields.get("value"), "failure": failure and failure["type"]}
+    return {name: normal(value) for name, value in fields.items()}
+
+
+def value_of(node: Node, message: Mapping[str, Any]) -> str:
+    """Give what a body returns: it tells the whole message that it received."""
+    told = json.dumps(normal(dict(message)), sort_keys=True)
+    return f"{node.name}:{zlib.crc32(told.encode()):x}"
+
+
+def _merged(*layers: Mapping[str, Any] | None) -> Message:
+    """Merge messages, dict into dict; later wins."""
+    whole: Message = {}
+    for layer in layers:
+        for name, value in (layer or {}).items():
+            was = whole.get(name)
+            both = isinstance(was, dict) and isinstance(value, dict)
+            whole[name] = _merged(cast("Message", was), cast("Message", value)) if both else value
+    return whole
+
+
+class Model:
+    """Holds what was met against what was planned.
+
+    Args:
+        nodes: the tree's nodes.
+        runs: every run that there is.
+        messages: the messages that the bodies of a run were given, by run.
+        lists: the members that a signature came to have, by its key: beside the planned ones, those that were added.
+        asked: the runs that somebody asked to be cancelled, and when that was committed.
+        is_retry: whether a run is another one, tried again.
+    """
+
+    def __init__(
+        self,
+        nodes: Sequence[Node],
+        runs: Mapping[str, RunRecord],
+        messages: Mapping[str, Sequence[Mapping[str, Any]]],
+        lists: Mapping[str, Sequence[Place]],
+        asked: Mapping[str, float],
+        is_retry: Callable[[RunRecord], bool],
+    ) -> None:
+        self._nodes = {node.key: node for node in nodes}
+        self._runs = runs
+        self._messages = messages
+        self._lists = lists
+        self._asked = asked
+        self._is_retry = is_retry
+        self._members: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
+        self._called: dict[str, list[RunRecord]] = defaultdict(list)
+        for run in runs.values():
+            if run.parent is not None and run.place is not None:
+                self._members[run.parent, run.place].append(run)
+            elif run.cause is not None and not is_retry(run):
+                self._called[run.cause].append(run)
+        self._seen: dict[str, Seen] = {}
+        self._slots: dict[tuple[str, int], str] = {}
+        """Which run stands at a place of a run: its own, or one that it took over from an earlier life."""
+
+    def check(self, root: Node, sent: Message) -> None:
+        """Check all lives of a tree, and that nothing else has run.
+
+        Raises:
+            Mismatch: something is not as it must be.
+        """
+        lives = sorted((run for run in self._runs.values() if run.cause is None), key=lambda run: run.created_at)
+        _hold(bool(lives), "a tree that is started runs", root.name)
+        for run in lives:
+            self._check(root, run, _merged(sent, root.bound))
+        others = [run.key for run in self._runs.values() if run.key not in self._seen]
+        _hold(not others, "nothing runs that nobody asked for", f"{len(others)} runs: {others[:5]}")
+
+    def _check(self, node: Node, run: RunRecord, shared: Message) -> Seen:
+        seen = Seen(run, shared)
+        self._seen[run.key] = seen
+        _hold(run.status.is_terminal, "all ends", f"{node.name} is {run.status}")
+        if node.form is Form.TASK:
+            self._check_task(node, seen)
+        elif node.form is Form.CHAIN:
+            self._check_chain(node, seen)
+        else:
+            self._check_swarm(node, seen)
+        self._check_callbacks(node, seen)
+        return seen
+
+    # Tasks
+
+    def _check_task(self, node: Node, seen: Seen) -> None:
+        run = seen.run
+        shown = f"{node.name} ({run.key}) is {run.status} after {run.attempt} attempts and {run.failures} failures"
+        for message in self._messages.get(run.key, ()):
+            said = f"{node.name} ({run.key}) got {normal(dict(message))}, not {normal(seen.shared)}"
+            _hold(normal(dict(message)) == normal(seen.shared), "a body gets its message", said)
+        seen.failed_with, seen.last = seen.shared, run
+        if run.status is RunStatus.CANCELLED:
+            _hold(self._may_be_cancelled(run), "nothing is cancelled that nobody cancelled", shown)
+            return
+        tried_again = is_tried_again(run, self._runs, self._is_retry)
+        failures = 0
+        most = 1 if node.act == "refuse" else node.retries + 1
+        while failures < most and fails(node, failures, tried_again=tried_again):
+            failures += 1
+        status = RunStatus.FAILED if failures == most else RunStatus.SUCCEEDED
+        _hold(run.status is status, "a task ends as its body does", f"{shown}, and should be {status}")
+        _hold(run.failures == failures, "failures are counted", f"{shown}, and it should be {failures}")
+        if status is RunStatus.SUCCEEDED:
+            seen.value = value_of(node, seen.shared)
+            _hold(_plain(run.result) == seen.value, "a result is what the body returned", shown)
+        else:
+            seen.failure = run.failure.type if run.failure is not None else ""
+            _hold(seen.failure in ("Failing", "NonRetryable"), "a failure is the body's", f"{shown}: {run.failure}")
+
+    def _may_be_cancelled(self, run: RunRecord) -> bool:
+        """Whether somebody cancelled it, or it had not begun when its swarm was stopped."""
+        parent = self._runs.get(run.parent or "")
+        if parent is not None and run.attempt == 0 and self._is_stopped(parent):
+            return True
+        since = 0.0
+        while self._asked.get(run.key, 0.0) <= since:
+            if run.cause is None:
+                return False
+            cause = self._runs[run.cause]
+            if run.place is None and cause.status is RunStatus.CANCELLED:
+                since = max(since, run.created_at)  # what cancelled its cause does not reach it: it is to hear of that
+            run = cause
+        return True
+
+    def _is_stopped(self, run: RunRecord) -> bool:
+        node = self._nodes.get(run.signature)
+        limit = node.stop_after if node is not None else None
+        return limit is not None and run.tally is not None and run.tally.failed >= limit
+
+    # Chains and swarms
+
+    def _check_chain(self, node: Node, seen: Seen) -> None:
+        run = seen.run
+        shown = f"{node.name} ({run.key}) is {run.status}"
+        before: Seen | None = None
+        begun = 0
+        for number, place in enumerate(node.members):
+            base = seen.shared if before is None else {"results": before.value}
+            member = self._member(run, number, place, node, base)
+            if member is None:
+                break
+            earlier = before.run.ended_at if before is not None else None
+            in_turn = earlier is None or member.run.created_at >= earlier or self._is_adopted(run, member)
+            _hold(in_turn, "a step begins when the one before has ended", f"{shown}, step {number}")
+            before = member
+            begun += 1
+            if member.run.status is not RunStatus.SUCCEEDED:
+                break
+        over = [number for number in range(begun, len(node.members)) if self._members.get((run.key, number))]
+        _hold(not over, "what follows a failed step never runs", f"{shown}, and the steps {over} exist")
+        if before is not None:
+            self._check_end_of_chain(node, seen, before, begun)
+        else:
+            _hold(run.status is RunStatus.CANCELLED, "a chain has steps", shown)
+        if run.status is RunStatus.CANCELLED:
+            by_step = before is not None and before.run.status is RunStatus.CANCELLED
+            _hold(by_step or self._may_be_cancelled(run), "nothing is cancelled that nobody cancelled", shown)
+        self._check_tally(node, seen, len(node.members))
+
+    def _check_end_of_chain(self, node: Node, seen: Seen, last: Seen, begun: int) -> None:
+        status, wanted = seen.run.status, last.run.status
+        shown = f"{node.name} ({seen.run.key}) is {status} after {begun} steps, the last one {wanted}"
+        seen.failed_with, seen.last = last.failed_with, last.last
+        if status is RunStatus.CANCELLED:
+            return
+        complete = begun == len(node.members) or wanted is RunStatus.FAILED
+        _hold(status is wanted and complete, "a chain ends as its last step does", shown)
+        seen.value, seen.failure = last.value, last.failure
+
+    def _check_swarm(self, node: Node, seen: Seen) -> None:
+        run = seen.run
+        shown = f"{node.name} ({run.key}) is {run.status}, {run.tally}"
+        places = self._lists.get(node.key, node.members)
+        values: list[Any] = []
+        for number, place in enumerate(places):
+            member = self._member(run, number, place, node, seen.shared)
+            if member is None:
+                wanted = run.status is RunStatus.CANCELLED or self._is_stopped(run)
+                _hold(wanted, "every member runs", f"{shown}, and member {number} has no run")
+                told = not place.node.done or not self._has_begun(run)
+                _hold(told, "done callbacks of members that are told off fire", f"{shown}, member {number}")
+            elif member.run.status is RunStatus.SUCCEEDED:
+                values.append(member.value)
+        seen.failed_with = seen.shared
+        if run.status is RunStatus.CANCELLED:
+            _hold(self._may_be_cancelled(run), "nothing is cancelled that nobody cancelled", shown)
+        elif self._is_stopped(run):
+            _hold(run.status is RunStatus.FAILED, "a swarm with too many failures has failed", shown)
+            seen.failure = _STOPPED
+            _hold(run.failure is not None and run.failure.type == _STOPPED, "a failed swarm says so", shown)
+        else:
+            _hold(run.status is RunStatus.SUCCEEDED, "failures below the limit do not stop a swarm", shown)
+            seen.value = values
+        self._check_tally(node, seen, len(places))
+
+    def _has_begun(self, run: RunRecord) -> bool:
+        return run.tally is not None and run.tally.made > 0
+
+    def _member(self, run: RunRecord, number: int, place: Place, node: Node, base: Message) -> Seen | None:
+        """Check the member at a place; None where it never began."""
+        found = self._members.get((run.key, number), [])
+        _hold(len(found) <= 1, "a member exists once", f"{node.name} ({run.key}), member {number}: {len(found)}")
+        earlier = self._slots.get((run.tally.earlier, number)) if run.tally and run.tally.earlier else None
+        if earlier is not None:
+            self._slots[run.key, number] = earlier
+            was = self._seen[earlier]
+            if was.run.status is RunStatus.SUCCEEDED:
+                name = f"{node.name} ({run.key}), member {number}"
+                _hold(not found, "nothing that succeeded runs again", name)
+                return was
+        if not found:
+            return None
+        member = found[0]
+        self._slots[run.key, number] = member.key
+        shared = _merged(base, place.node.bound, place.own, node.bound)
+        _hold(self._nodes.get(member.signature) is place.node, "members stand in their places", place.node.name)
+        seen = self._check(place.node, member, shared)
+        ended = run.ended_at is not None and member.ended_at is not None and member.ended_at <= run.ended_at
+        _hold(ended, "a join waits for all members", f"{node.name} ({run.key}) and its member {number}")
+        return seen
+
+    def _is_adopted(self, run: RunRecord, member: Seen) -> bool:
+        return member.run.parent != run.key
+
+    def _check_tally(self, node: Node, seen: Seen, count: int) -> None:
+        run = seen.run
+        tally = run.tally
+        assert tally is not None
+        if run.status is RunStatus.CANCELLED and not tally.made:
+            return  # it was told off itself, before it had any member
+        ends: Counter[RunStatus] = Counter()
+        for number in range(count):
+            key = self._slots.get((run.key, number))
+            own = key is not None and (self._runs[key].parent == run.key or self._succeeded(key))
+            ends[self._runs[key].status if own and key is not None else RunStatus.CANCELLED] += 1
+        met = (tally.total, tally.made, tally.succeeded, tally.failed, tally.cancelled)
+        statuses = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
+        wanted = (count, count, *(ends[status] for status in statuses))
+        _hold(met == wanted, "the tally adds up", f"{node.name} ({run.key}, {run.status}): {met}, not {wanted}")
+
+    def _succeeded(self, key: str) -> bool:
+        return self._runs[key].status is RunStatus.SUCCEEDED
+
+    # Callbacks
+
+    def _check_callbacks(self, node: Node, seen: Seen) -> None:
+        run = seen.run
+        wanted: list[tuple[Origin, Node, Message]] = []
+        for slot, nodes in node.callbacks():
+            if slot in _FIRED[run.status]:
+                base = self._base(slot, seen)
+                wanted += [(_ORIGINS[slot], each, _merged(base, each.bound)) for each in nodes]
+        called = sorted(self._called.get(run.key, ()), key=lambda each: each.created_at)
+        shown = f"{node.name} ({run.key}) is {run.status}"
+        met = Counter((each.origin.value, self._name(each.signature)) for each in called)
+        planned = Counter((origin.value, each.name) for origin, each, _ in wanted)
+        _hold(met == planned, "each callback fires once", f"{shown}: {dict(met)}, not {dict(planned)}")
+        for origin, callback, message in wanted:
+            at = next(at for at, each in enumerate(called) if (each.origin, each.signature) == (origin, callback.key))
+            self._check(callback, called.pop(at), message)
+
+    def _name(self, signature: str) -> str:
+        node = self._nodes.get(signature)
+        return node.name if node is not None else signature
+
+    def _base(self, slot: str, seen: Seen) -> Message:
+        if slot == "success":
+            return {"results": seen.value}
+        if slot == "error":
+            return seen.failed_with
+        status = seen.run.status.value
+        failure = {"type": seen.failure} if seen.failure is not None else None
+        return {"results": {"run_id": seen.run.key, "status": status, "value": seen.value, "failure": failure}}
+
+
+def _plain(raw: Any) -> Any:
+    return json.loads(bytes(raw)) if raw is not None else None
+
+
+def _hold(holds: bool, invariant: str, detail: str) -> None:
+    if not holds:
+        raise Mismatch(invariant, detail)
