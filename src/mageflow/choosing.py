@@ -17,10 +17,20 @@ from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["TaskiqBroker", "client_class", "engine_for", "onlooker_for", "store_for"]
+__all__ = ["HatchetClient", "TaskiqBroker", "client_class", "engine_for", "onlooker_for", "store_for"]
 
 _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
+
+
+class HatchetClient(Protocol):
+    """A Hatchet client, told by its shape: where hatchet-sdk is not installed, its own type would stand for all."""
+
+    @property
+    def tenant_id(self) -> str: ...
+
+    @property
+    def rate_limits(self) -> Any: ...
 
 
 class TaskiqBroker(Protocol):

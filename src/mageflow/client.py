@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Protocol, Self, TypeVar, cast, overload
+from typing import TYPE_CHECKING, Any, Self, TypeVar, overload
 
-from mageflow import current
-from mageflow.choosing import TaskiqBroker, client_class, engine_for, onlooker_for, store_for
+from mageflow.choosing import HatchetClient, TaskiqBroker, client_class, onlooker_for
 from mageflow.compat import PauseType, pausing
 from mageflow.composer import Composer
 from mageflow.composites import SwarmTaskSignature, signature_of
@@ -19,29 +18,19 @@ from mageflow.errors import OptionError, near
 from mageflow.handles import RunHandle, RunPage
 from mageflow.inspection import Inspection
 from mageflow.isolation import Isolation
-from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
 from mageflow.runtime.declaring import declare
-from mageflow.runtime.kernel import Kernel
-from mageflow.runtime.registry import RegisteredTask, TaskRegistry
+from mageflow.runtime.registry import RegisteredTask
 from mageflow.signatures import Signature, TaskSignature
 from mageflow.signing import Callback, NativeTask, Target, Wanted, make_signature
 from mageflow.tasks import Task, TaskDecorator
+from mageflow.wiring import Wired
 from mageflow.workers import WorkerContext, lifespan, settings_of
 
 if TYPE_CHECKING:
     from mageflow.config import AcceptParams
     from mageflow.hatchet import HatchetMageflow
-
-    class HatchetLike(Protocol):
-        """A Hatchet client, told by its shape: where hatchet-sdk is not installed, its type would stand for all."""
-
-        @property
-        def tenant_id(self) -> str: ...
-        @property
-        def rate_limits(self) -> Any: ...
-
 
 __all__ = ["Mageflow"]
 
@@ -50,28 +39,7 @@ R = TypeVar("R")
 Model = TypeVar("Model", bound=type[Any])
 
 
-class _Wired:
-    """What a client is made of. Apart from the client, so that checkers take its type from `__new__`."""
-
-    _kernel: Kernel
-
-    def __init__(
-        self,
-        engine: Any = None,
-        store: str | os.PathLike[str] | Store | None = None,
-        *,
-        config: MageflowConfig | None = None,
-    ) -> None:
-        config = config if config is not None else MageflowConfig()
-        self._kernel = Kernel(
-            store_for(store, config), engine_for(engine, store), TaskRegistry(), config, SystemEntropy()
-        )
-        client = cast("Mageflow", self)
-        self._kernel.engine.attach(lambda: client.worker(drain=False))
-        current.constructed(client)
-
-
-class Mageflow(TaskDecorator, Composer, Isolation, Inspection, _Wired):
+class Mageflow(TaskDecorator, Composer, Isolation, Inspection, Wired):
     """Signs tasks, starts runs, and makes workers, on one engine and one store.
 
     Constructing it opens nothing: the store is opened at the first use.
@@ -93,7 +61,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection, _Wired):
         @overload
         def __new__(
             cls,
-            engine: HatchetLike,
+            engine: HatchetClient,
             store: Any = None,
             *,
             redis_client: Any = None,
@@ -104,7 +72,7 @@ class Mageflow(TaskDecorator, Composer, Isolation, Inspection, _Wired):
         def __new__(
             cls,
             *,
-            hatchet_client: HatchetLike,
+            hatchet_client: HatchetClient,
             redis_client: Any = None,
             param_config: AcceptParams | None = None,
             config: MageflowConfig | None = None,

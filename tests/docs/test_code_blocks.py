@@ -141,8 +141,8 @@ def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("program", programs(BLOCKS), ids=lambda program: program.blocks[0].place)
 def test_python_block_runs_and_prints_what_the_page_says(program: Program, tmp_path: Path) -> None:
     first = program.blocks[0]
-    stem = re.sub(r"[^a-z0-9]", "_", first.page.stem)
-    script = tmp_path / f"page_{stem}.py"  # a page may be called as a package is that it imports
+    # A page may be called as a package is that it imports.
+    script = tmp_path / f"page_{re.sub(r'[^a-z0-9]', '_', first.page.stem)}.py"
     script.write_text(program.text(), encoding="utf-8")
     result = run(["-c", f"import {script.stem}"] if first.imported else [script.name], tmp_path)
     assert result.returncode == 0, (

@@ -243,6 +243,16 @@ def test_a_durable_task_is_one_for_hatchet(hatchet: HatchetMageflow) -> None:
     assert hatchet.task_names == ["lasting"]
 
 
+async def test_a_task_maps_inputs_as_tasks_do_on_every_engine(hatchet: HatchetMageflow) -> None:
+    @hatchet.task
+    async def double(user: User) -> int:
+        return user.user_id * 2
+
+    async with hatchet, hatchet.worker():
+        swarm = await double.map([User(user_id=n) for n in range(3)])
+        assert await swarm.run() == [0, 2, 4]
+
+
 # What functions take
 
 

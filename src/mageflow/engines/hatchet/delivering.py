@@ -86,6 +86,13 @@ class Deliveries:
         if loop is not None:
             loop.call_soon_threadsafe(self._some.set)
 
+    async def bring(self, envelope: Envelope, ctx: Context, inject: Inject) -> Delivered:
+        """Hand a delivery to the core, and wait for what becomes of it; cancelling this cancels nothing there."""
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop or self._handler is None:
+            return await asyncio.shield(asyncio.wrap_future(self.begin(envelope, ctx, inject)))
+        return await asyncio.shield(self._start(loop, self._handler, contextvars.copy_context(), envelope, ctx, inject))
+
     def begin(self, envelope: Envelope, ctx: Context, inject: Inject) -> concurrent.futures.Future[Delivered]:
         """Hand a delivery to the core, in a task of its own on the event loop that serves; from any thread.
 
@@ -99,12 +106,9 @@ class Deliveries:
         context = contextvars.copy_context()
 
         def start() -> None:
-            task = loop.create_task(self._deliver(handler, envelope.run, ctx, inject), context=context)
-            self._tasks.add(task)
-            task.add_done_callback(end)
+            self._start(loop, handler, context, envelope, ctx, inject).add_done_callback(end)
 
         def end(task: asyncio.Task[Delivered]) -> None:
-            self._tasks.discard(task)
             if task.cancelled():
                 answer.cancel()
             elif (error := task.exception()) is not None:
@@ -114,6 +118,20 @@ class Deliveries:
 
         loop.call_soon_threadsafe(start)
         return answer
+
+    def _start(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        handler: Handler,
+        context: contextvars.Context,
+        envelope: Envelope,
+        ctx: Context,
+        inject: Inject,
+    ) -> asyncio.Task[Delivered]:
+        task = loop.create_task(self._deliver(handler, envelope.run, ctx, inject), context=context)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
 
     async def _deliver(self, handler: Handler, run: str, ctx: Context, inject: Inject) -> Delivered:
         self._open[ctx] = run
@@ -127,7 +145,8 @@ class Deliveries:
 
     def call_off(self, ctx: Context) -> None:
         """Know that Hatchet has called a delivery off, though its context may not say so; from any thread."""
-        self._called_off.add(ctx)
+        if ctx in self._open:
+            self._called_off.add(ctx)
 
 
 def entry_of(task: Declared, deliveries: Deliveries, declared_task: Callable[[], DeclaredTask]) -> Callable[..., Any]:
@@ -154,12 +173,10 @@ def entry_of(task: Declared, deliveries: Deliveries, declared_task: Callable[[],
     async def entry_async(message: Any, ctx: Any, **injected: Any) -> Any:
         if not isinstance(message, Envelope):
             return await natively(message, ctx, injected)
-        answer = deliveries.begin(message, ctx, injection(message.run, ctx))
         try:
-            delivered = await asyncio.shield(asyncio.wrap_future(answer))
+            delivered = await deliveries.bring(message, ctx, injection(message.run, ctx))
         except asyncio.CancelledError:
-            if not answer.done():
-                deliveries.call_off(ctx)
+            deliveries.call_off(ctx)
             raise
         return tell(delivered, message.run)
 
