@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,9 @@ from hypothesis import settings
 # No deadline for a single example: a busy machine is no failure. The blob repeats a failing example anywhere.
 settings.register_profile("mageflow", deadline=None, print_blob=True)
 settings.load_profile("mageflow")
+
+# A shell starts what it runs in the background with Ctrl-C ignored, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True)

@@ -184,6 +184,26 @@ async def test_many_may_open_a_new_file_at_once(path: Path) -> None:
         await store.aclose()
 
 
+async def test_a_file_that_another_makes_between_two_looks_at_it_is_ours(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whichever of the looks it comes behind."""
+    makes = True
+    look = opening._number  # pyright: ignore[reportPrivateUsage]
+
+    def look_and_make(connection: sqlite3.Connection, pragma: str) -> int:
+        nonlocal makes
+        seen = look(connection, pragma)
+        if makes:
+            makes = False
+            opening.connect(str(path), "normal").close()
+        return seen
+
+    monkeypatch.setattr(opening, "_number", look_and_make)
+    opening.connect(str(path), "normal").close()
+    assert not makes
+
+
 async def test_durability_is_the_connections(path: Path) -> None:
     """And described to people."""
     for durability in ("normal", "full"):

@@ -89,8 +89,9 @@ def _number(connection: sqlite3.Connection, pragma: str) -> int:
 
 
 def _check_owner(connection: sqlite3.Connection, path: str) -> None:
-    owner = _number(connection, "application_id")
+    # In this order: another process may make the file in between, and then it is ours by the second look.
     tables = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
+    owner = _number(connection, "application_id")
     if owner != APPLICATION_ID and (owner or tables):
         raise StoreVersionError(
             f"{path}: this SQLite database is another program's (application_id {owner:#x}, {tables} tables and "
