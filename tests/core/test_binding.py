@@ -20,7 +20,6 @@ from mageflow.core.binding import (
     fill,
     fills_on_error,
     fills_on_success,
-    merge,
     normalise,
     rebind,
     return_key,
@@ -112,16 +111,16 @@ class TestMerging:
     def test_dicts_merge_to_any_depth_and_the_bound_value_stands(
         self, base: dict[str, Any], bound: dict[str, Any], expected: dict[str, Any]
     ) -> None:
-        assert merge(base, bound, OPEN) == expected
+        assert assemble(Sent(base), [bound], OPEN) == expected
 
     @pytest.mark.parametrize("base", ["fullName", "full_name", "displayName"])
     @pytest.mark.parametrize("bound", ["fullName", "full_name", "displayName"])
     def test_spellings_of_one_field_meet(self, base: str, bound: str) -> None:
-        assert merge({base: "sent", "age": 3}, {bound: "bound"}, PERSON) == {"fullName": "bound", "age": 3}
+        assert assemble(Sent({base: "sent", "age": 3}), [{bound: "bound"}], PERSON) == {"fullName": "bound", "age": 3}
 
     def test_spellings_meet_in_nested_models_lists_and_dicts(self) -> None:
         sent = {"lead": {"full_name": "A"}, "members": [{"displayName": "B"}], "by_role": {"cook": {"full_name": "C"}}}
-        assert merge(sent, {"lead": {"displayName": "Z"}}, TEAM) == {
+        assert assemble(Sent(sent), [{"lead": {"displayName": "Z"}}], TEAM) == {
             "lead": {"fullName": "Z"},
             "members": [{"fullName": "B"}],
             "by_role": {"cook": {"fullName": "C"}},
@@ -203,19 +202,19 @@ json_objects = st.dictionaries(
 @given(json_objects, json_objects)
 def test_merging_changes_nothing_that_it_was_given(base: dict[str, Any], bound: dict[str, Any]) -> None:
     before = copy.deepcopy((base, bound))
-    merge(base, bound, PERSON)
+    assemble(Sent(base), [bound], PERSON)
     assert (base, bound) == before
 
 
 @given(json_objects, json_objects)
 def test_merging_twice_is_merging_once(base: dict[str, Any], bound: dict[str, Any]) -> None:
-    once = merge(base, bound, PERSON)
-    assert merge(once, bound, PERSON) == once
+    once = assemble(Sent(base), [bound], PERSON)
+    assert assemble(Sent(once), [bound], PERSON) == once
 
 
 @given(json_objects, json_objects)
 def test_every_bound_value_that_is_no_dict_stands(base: dict[str, Any], bound: dict[str, Any]) -> None:
-    merged = merge(base, bound, PERSON)
+    merged = assemble(Sent(base), [bound], PERSON)
     for key, value in normalise(bound, PERSON).items():
         if not isinstance(value, dict):
             assert merged[key] == value

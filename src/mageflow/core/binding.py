@@ -31,7 +31,6 @@ __all__ = [
     "fills_on_success",
     "is_array",
     "is_object",
-    "merge",
     "normalise",
     "normalise_value",
     "rebind",
@@ -143,12 +142,6 @@ def base_for_error(message: Mapping[str, Any], failure: Any, shape: Shape) -> di
     if shape.error_key is not None:
         begun[shape.error_key] = failure  # also where the failed task was an error callback of the same model
     return begun
-
-
-def merge(base: Mapping[str, Any], bound: Mapping[str, Any], shape: Shape) -> dict[str, Any]:
-    """Merge `bound` into `base`, dict into dict to any depth; where both set a key, the bound value stands."""
-    merged = normalise(base, shape)
-    return _merge(merged, normalise(bound, shape)) if bound else merged
 
 
 def rebind(bound: Mapping[str, Any], changes: Mapping[str, Any], shape: Shape | None = None) -> dict[str, Any]:

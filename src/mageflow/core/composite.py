@@ -216,9 +216,8 @@ def _tell_off(work: Work, run: RunRecord) -> RunRecord:
             tally = replace(tally, closed=True)
     left = tally.total - tally.made
     if run.form is Form.CHAIN:  # a step that never ran is no run: what it would have fired is not fired
-        most = left
         tally = replace(tally, made=tally.total, cancelled=tally.cancelled + left)
-        if left or tally != run.tally:
+        if tally != run.tally:
             run = replace(run, tally=tally)
             work.put(run)
         return run
