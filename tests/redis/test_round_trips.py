@@ -12,6 +12,7 @@ from redis.asyncio.connection import AbstractConnection
 from mageflow.core.records import TaskRecord, replace
 from mageflow.ports.store import Store
 from mageflow.stores.redis import RedisStore
+from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import Actor, put, writing
 from tests.redis.servers import Server
 
@@ -36,7 +37,9 @@ async def counted(trips: list[int], act: Callable[[], Awaitable[Any]]) -> int:
     return len(trips)
 
 
-async def test_a_run_takes_two_round_trips_to_claim_and_two_to_end(trips: list[int], store: RedisStore) -> None:
+async def test_a_run_takes_two_round_trips_to_claim_and_one_to_end(
+    trips: list[int], store: RedisStore, redis_server: Server
+) -> None:
     """With a callback, a cause and a lineage: its claim by delivery and by pull, and its end."""
     actor = Actor(store)
     await actor.sign("sig_last")
@@ -46,13 +49,30 @@ async def test_a_run_takes_two_round_trips_to_claim_and_two_to_end(trips: list[i
         await actor.start()
         assert await counted(trips, claims) == 2
     run = await actor.start()
-    assert await counted(trips, lambda: actor.claim_run(run.key)) == 2
-    running = await actor.run(run.key)
-    assert await counted(trips, lambda: actor.end(running)) == 2
-    (callback,) = await actor.keys(cause=run.key, signature="sig_next")
+    other = RedisStore(redis_server.url, clock=ManualClock())
+    elsewhere = Actor(other)
+    await elsewhere.sign("sig_unknown")  # its connection is there
+    assert await counted(trips, lambda: elsewhere.claim_run(run.key)) == 2
+    running = await elsewhere.run(run.key)
+    assert await counted(trips, lambda: elsewhere.end(running)) == 1
+    (callback,) = await elsewhere.keys(cause=run.key, signature="sig_next")
     assert await counted(trips, lambda: actor.claim_run(callback)) == 2
     running = await actor.run(callback)
-    assert await counted(trips, lambda: actor.end(running)) == 2
+    assert await counted(trips, lambda: actor.end(running)) == 1
+    await other.aclose()
+
+
+async def test_who_made_a_run_claims_it_in_one_round_trip(trips: list[int], store: RedisStore) -> None:
+    """And ends it in one: what this process wrote or read is decided on as it was, and checked by the commit."""
+    actor = Actor(store)
+    await actor.sign("sig_next")
+    await actor.sign(on_success=("sig_next",))
+    run = await actor.start()
+    assert await counted(trips, lambda: actor.claim_run(run.key)) == 1
+    running = await actor.run(run.key)
+    assert await counted(trips, lambda: actor.end(running)) == 1
+    (callback,) = await actor.keys(cause=run.key)
+    assert await counted(trips, lambda: actor.claim_run(callback)) == 1
 
 
 async def test_what_is_refused_takes_one(trips: list[int], store: RedisStore) -> None:
@@ -76,14 +96,14 @@ async def test_a_hundred_ends_share_their_round_trips(trips: list[int], store: R
     assert len(await actor.keys(signature="sig_next")) == 100
 
 
-async def test_an_end_and_the_pull_behind_it_take_three(trips: list[int], store: RedisStore) -> None:
+async def test_an_end_and_the_pull_behind_it_take_two(trips: list[int], store: RedisStore) -> None:
     """The callback is running after one more than its cause's end takes alone."""
     actor = Actor(store)
     await actor.sign("sig_next")
     await actor.sign(on_success=("sig_next",))
     await actor.start()
     (run,) = await actor.claimed()
-    assert await counted(trips, lambda: asyncio.gather(actor.end(run), actor.claimed())) == 3
+    assert await counted(trips, lambda: asyncio.gather(actor.end(run), actor.claimed())) == 2
     assert await actor.keys(statuses=("running",)) == await actor.keys(cause=run.key)
 
 

@@ -37,14 +37,24 @@ class Bell:
         space: what the names of all channels begin with.
         sender: the mark of notices that are this process's own, of which it knows already.
         watchers: who is rung.
+        heard: is told of each route of which rows were put elsewhere, before anybody is rung.
     """
 
-    def __init__(self, settings: Settings, location: str, space: str, sender: str, watchers: Watchers) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        location: str,
+        space: str,
+        sender: str,
+        watchers: Watchers,
+        heard: Callable[[str], None],
+    ) -> None:
         self._settings = settings
         self._location = location
         self._prefix = f"{space}c:".encode()
         self._sender = sender.encode()
         self._watchers = watchers
+        self._heard = heard
         self._wanted: Counter[str] = Counter()
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
@@ -135,6 +145,8 @@ class Bell:
 
     def _ring(self, channel: str) -> None:
         kind, name = channel[:1], {channel[1:]}
+        if kind == "r":
+            self._heard(channel[1:])
         rings: Rings = {}
         nothing: set[str] = set()
         self._watchers.collect_unread(

@@ -51,7 +51,7 @@ class Pull:
 class Claim:
     """A row that is about to become somebody's."""
 
-    __slots__ = ("_decide", "_group", "_keys", "_outcome", "_pull", "_row", "_serial", "now", "plan")
+    __slots__ = ("_decide", "_group", "_keys", "_pull", "_row", "_serial", "now", "outcome", "plan")
 
     def __init__(self, group: Group, pull: Pull, row: OutboxRow, serial: int) -> None:
         self._group = group
@@ -60,20 +60,16 @@ class Claim:
         self._serial = serial
         self._keys: dict[str, None] = {}
         self._decide: Decide | None = None
-        self._outcome: Outcome | None = None
         self.now = 0.0
-        self.plan = Commit()
-
-    @property
-    def outcome(self) -> Outcome:
+        self.outcome: Outcome | None = None
         """What was decided."""
-        assert self._outcome is not None
-        return self._outcome
+        self.plan: Commit | None = None
+        """What is committed instead."""
 
     @property
     def is_sure(self) -> bool:
         """Whether there is nothing to commit."""
-        return self._outcome is not None and self._outcome.is_sure
+        return self.outcome is not None and self.outcome.is_sure
 
     def decide(self, draft: Draft, now: float) -> None:
         """Decide it.
@@ -85,14 +81,14 @@ class Claim:
         if self._decide is None:
             keys, self._decide = self._pull.decide(self._row)
             self._keys.update(dict.fromkeys(keys))
-        self._outcome = draft.decide(self._keys, self._decide, self._pull.token, now, careful=True)
-        self.plan = self._outcome.plan
+        self.outcome = draft.decide(self._keys, self._decide, self._pull.token, now, careful=True)
 
     def set_aside(self, now: float, error: Exception, location: str, blamed: set[str]) -> None:
         """Put the row off: it must not be the first of every pull from now on."""
         self.now = now
-        self._outcome = None
-        self.plan = Commit(rows=[replace(self._row, due_at=now + _OUT_OF_THE_WAY)], instead_of=self._serial)
+        self.outcome = None
+        row = replace(self._row, due_at=now + _OUT_OF_THE_WAY)
+        self.plan = Commit(rows={row.key: (0, row)}, instead_of=self._serial)
         if self._row.key not in blamed:
             blamed.add(self._row.key)
             logger.error(
@@ -103,8 +99,8 @@ class Claim:
         """Take note of what came of the commit; say whether there is a decision that stands."""
         if not is_done:
             self._group.is_behind = True
-        elif self._outcome is not None:
-            self._pull.replies.append(self._outcome.decision.reply)
+        elif self.outcome is not None:
+            self._pull.replies.append(self.outcome.decision.reply)
             return True
         return False
 

@@ -1,22 +1,24 @@
 """What a batch of events knows of the records, and how decisions become commits.
 
-Events that wait together are decided one after the other on top of each other; each is a commit of its own, sent behind
-those that it was decided on. Versions hold them together: where one is refused, so are all that were built on it.
+Events that wait together are decided one after the other on top of each other. Those that have a changed record in
+common are committed as one, which writes it once; the others stand for themselves.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from mageflow.core.decision import Decide, Decision, Need
 from mageflow.core.records import Record, RunRecord, replace
 from mageflow.errors import CorruptRecordError, StoreConflictError
-from mageflow.stores.redis.layout import expiry_text, pack, version_of
+from mageflow.stores.redis.layout import encoded, expiry_text, pack, version_of
 from mageflow.stores.redis.scripts import Commit
 
-__all__ = ["Draft", "Outcome", "Wanted"]
+__all__ = ["Draft", "Outcome", "Wanted", "merged"]
 
 _TRIES = 8
+_MOST_ROWS = 1_000_000
+"""More than one decision puts."""
 
 Loaded = Mapping[str, Record | CorruptRecordError | None]
 
@@ -30,17 +32,35 @@ class Wanted(Exception):
 
 
 class Outcome:
-    """A decision, and what it takes to commit it."""
+    """A decision, what it was decided on, and what it leaves."""
 
-    __slots__ = ("changed", "decision", "is_sure", "plan", "routes")
+    __slots__ = ("before", "changed", "data", "decision", "is_sure", "remembered", "routes")
 
-    def __init__(self, decision: Decision, plan: Commit, changed: dict[str, Record | None], is_sure: bool) -> None:
+    def __init__(
+        self,
+        decision: Decision,
+        before: Mapping[str, Record | None],
+        changed: dict[str, Record | None],
+        data: dict[str, bytes],
+        remembered: Collection[str],
+        is_sure: bool,
+    ) -> None:
         self.decision = decision
-        self.plan = plan
+        self.before = before
+        """All that it was decided on, and what it changes as it was."""
         self.changed = changed
+        self.data = data
+        """The JSON of what it writes."""
+        self.remembered = remembered
+        """What of it was not read for this batch."""
         self.routes = {row.route for row in decision.rows}
         self.is_sure = is_sure
         """Whether there is nothing to commit: it does nothing, and what it was decided on was read at one moment."""
+
+    @property
+    def does_anything(self) -> bool:
+        """Whether there is anything to write."""
+        return _does_anything(self.decision)
 
 
 class Draft:
@@ -49,17 +69,36 @@ class Draft:
     Args:
         loaded: what one read gave.
         largest: bytes that a value may have.
+        remembered: what was known before, and may have changed since.
     """
 
-    def __init__(self, loaded: Loaded, largest: int) -> None:
-        self._known: dict[str, Record | CorruptRecordError | None] = dict(loaded)
+    def __init__(self, loaded: Loaded, largest: int, remembered: Mapping[str, Record] | None = None) -> None:
+        self._known: dict[str, Record | CorruptRecordError | None] = {**(remembered or {}), **loaded}
         self._loaded = set(loaded)
+        self._remembered = set(remembered or ())
         self._largest = largest
 
     def learn(self, loaded: Loaded) -> None:
         """Add what a later read gave."""
         for key, record in loaded.items():
             self._known.setdefault(key, record)
+
+    def recall(self, remembered: Mapping[str, Record]) -> None:
+        """Add what was known before, and may have changed since."""
+        self._remembered.update(remembered.keys() - self._known.keys())
+        self.learn(remembered)
+
+    def refresh(self, loaded: Loaded) -> None:
+        """Take what one read gave in the place of what was known before, where no event has changed it since."""
+        fresh = self._remembered.intersection(loaded)
+        fresh.update(key for key in loaded if key not in self._known)
+        self._known.update((key, loaded[key]) for key in fresh)
+        self._remembered -= fresh
+        self._loaded = fresh
+
+    def rests_on_memory(self, keys: Collection[str]) -> bool:
+        """Whether some of these were not read for this batch."""
+        return not self._remembered.isdisjoint(keys)
 
     def decide(self, keys: dict[str, None], decide: Decide, token: str, now: float, *, careful: bool) -> Outcome:
         """Decide an event on what is known, and build on that from now on.
@@ -131,26 +170,21 @@ class Draft:
         for record in (*decision.writes, *decision.deletes):
             if record.key not in before:
                 before[record.key] = self._get((record.key,))[record.key] if record.key in known else None
-        plan = Commit(checks={key: version_of(record) for key, record in before.items()})
         changed: dict[str, Record | None] = {}
+        data: dict[str, bytes] = {}
         for record in decision.writes:
             written = replace(record, rev=record.rev + 1, token=token)
-            there = before[record.key]
-            plan.writes.append((record.key, expiry_text(there.expires_at if there is not None else None)))
-            plan.values.append(pack(written, self._largest))
+            data[record.key] = encoded(written, self._largest)
             changed[record.key] = written
         for record in decision.deletes:
-            plan.deletes.append(record.key)
             changed[record.key] = None
+        remembered = self._remembered.intersection(before)
         is_sure = self._loaded.issuperset(before) and not _does_anything(decision)
         self._loaded.difference_update(changed)
+        self._remembered.difference_update(changed)
         known.update(changed)
         self._touch(decision.touches)
-        plan.touches = [(key, expiry_text(until)) for key, until in decision.touches]
-        plan.settled = list(decision.settled)
-        plan.rows = list(decision.rows)
-        plan.notices = _notices(changed, decision)
-        return Outcome(decision, plan, changed, is_sure)
+        return Outcome(decision, before, changed, data, remembered, is_sure)
 
     def _touch(self, touches: Iterable[tuple[str, float]]) -> None:
         for key, until in touches:
@@ -163,6 +197,75 @@ class Draft:
 
 def _does_anything(decision: Decision) -> bool:
     return bool(decision.writes or decision.deletes or decision.touches or decision.settled or decision.rows)
+
+
+def merged(outcomes: Sequence[Outcome]) -> list[tuple[Commit, list[int]]]:
+    """Give the commits of outcomes that were decided one on top of the other, and the places of those in each."""
+    return [(_together(outcomes, places), places) for places in _groups(outcomes)]
+
+
+def _groups(outcomes: Sequence[Outcome]) -> list[list[int]]:
+    """Put together the places of outcomes that share a record which one of them changes."""
+    if len(outcomes) == 1:
+        return [[0]]
+    changed: set[str] = set()
+    for outcome in outcomes:
+        changed.update(outcome.changed)
+        changed.update(key for key, _ in outcome.decision.touches)
+    groups: dict[int, list[int]] = {}
+    group_of: list[int] = []
+    first: dict[str, int] = {}
+    for place, outcome in enumerate(outcomes):
+        mine = [place]
+        group_of.append(place)
+        groups[place] = mine
+        for key in changed.intersection(outcome.before):
+            there = first.setdefault(key, place)
+            one, other = sorted((group_of[there], group_of[place]))
+            if one != other:
+                for each in groups[other]:
+                    group_of[each] = one
+                groups[one] += groups.pop(other)
+    return [sorted(places) for places in groups.values()]
+
+
+def _together(outcomes: Sequence[Outcome], places: Sequence[int]) -> Commit:
+    """Give the commit that leaves what the last of these leaves."""
+    plan = Commit(checks=[], writes=[], values=[], deletes=[], touches={}, rows={})
+    base: dict[str, Record | None] = {}
+    left: dict[str, Record | None] = {}
+    data: dict[str, bytes] = {}
+    settled: dict[str, None] = {}
+    notices: dict[str, None] = {}
+    for place in places:
+        outcome = outcomes[place]
+        for key, record in outcome.before.items():
+            if key not in base:
+                base[key] = record
+                remembered = record is not None and key in outcome.remembered
+                plan.checks.append((key, version_of(record), _expiry(record) if remembered else ""))
+        left.update(outcome.changed)
+        data.update(outcome.data)
+        for key in outcome.decision.settled:
+            settled[key] = None
+            plan.rows.pop(key, None)
+        for at, row in enumerate(outcome.decision.rows):
+            plan.rows[row.key] = (place * _MOST_ROWS + at, row)
+        for key, until in outcome.decision.touches:
+            plan.touches[key] = max(until, plan.touches.get(key, until))
+        notices.update(dict.fromkeys(_notices(outcome.changed, outcome.decision)))
+    for key, record in left.items():
+        if record is None:
+            plan.deletes.append(key)
+            continue
+        plan.writes.append((key, _expiry(base[key])))
+        plan.values.append(pack(record, data[key]))
+    plan.settled, plan.notices = settled, notices
+    return plan
+
+
+def _expiry(record: Record | None) -> str:
+    return expiry_text(record.expires_at if record is not None else None)
 
 
 def _notices(changed: Mapping[str, Record | None], decision: Decision) -> list[str]:

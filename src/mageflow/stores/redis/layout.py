@@ -15,7 +15,18 @@ from mageflow.core.status import RunStatus
 from mageflow.errors import CorruptRecordError, RecordTooLargeError
 from mageflow.ports.store import Filter
 
-__all__ = ["MARGIN", "Head", "conditions", "expiry_text", "kind_term", "pack", "unpack", "version_of"]
+__all__ = [
+    "MARGIN",
+    "Head",
+    "companions_of",
+    "conditions",
+    "encoded",
+    "expiry_text",
+    "kind_term",
+    "pack",
+    "unpack",
+    "version_of",
+]
 
 MARGIN = 64 * 1024
 """Bytes of a server's limit that are left for the head of a value."""
@@ -98,12 +109,12 @@ def _head(record: Record) -> Head:
         holds=[key for key in dict.fromkeys(held) if key is not None],
         mortal=not index.live,
         beats=isinstance(record, WorkerRecord),
-        companions=_companions(record),
+        companions=companions_of(record),
         parent=index.parent or "",
     )
 
 
-def _companions(record: Record) -> list[str]:
+def companions_of(record: Record) -> list[str]:
     """Give what a run's claim, or its end, is decided on besides the run: with it both take two round trips.
 
     Nothing rests on this; what is missing here is asked for.
@@ -119,19 +130,24 @@ def _companions(record: Record) -> list[str]:
     return [key for key in dict.fromkeys(keys) if key is not None][:_MOST_COMPANIONS]
 
 
-def pack(record: Record, largest: int) -> bytes:
-    """Give the value of a record.
+def encoded(record: Record, largest: int) -> bytes:
+    """Give the JSON of a record.
 
     Raises:
         RecordTooLargeError: it has more than `largest` bytes.
     """
     data = encode(record)
-    head = _encoder.encode(_head(record))
-    if len(data) + len(head) > largest:
+    if len(data) > largest:
         raise RecordTooLargeError(
             f"the record {record.key!r} has {len(data):,} bytes, and the Redis server takes {largest:,}; keep large "
             "values elsewhere and pass a reference, or raise proto-max-bulk-len there"
         )
+    return data
+
+
+def pack(record: Record, data: bytes) -> bytes:
+    """Give the value of a record whose JSON is `data`."""
+    head = _encoder.encode(_head(record))
     return b"".join((f"{expiry_text(record.expires_at)}{len(head):08x}".encode(), head, data))
 
 

@@ -9,17 +9,22 @@ from functools import cache
 from typing import Any
 
 import msgspec
+from redis.exceptions import ResponseError
 
 from mageflow.core.records import OutboxRow, Record, RowAction
 from mageflow.errors import CorruptRecordError
 from mageflow.ports.store import OLDEST_EVERY
-from mageflow.stores.redis.layout import Conditions, unpack
+from mageflow.stores.redis.layout import Conditions, expiry_text, unpack
 
 __all__ = [
     "Command",
     "Commit",
+    "Committed",
     "Found",
     "Looked",
+    "Read",
+    "Wish",
+    "back",
     "beat",
     "commit",
     "find",
@@ -28,6 +33,7 @@ __all__ = [
     "look",
     "purge",
     "read_beats",
+    "read_committed",
     "read_found",
     "read_given",
     "read_loaded",
@@ -39,7 +45,8 @@ Command = tuple[str | bytes | int, ...]
 """A command and its arguments, as they are sent."""
 
 _PARTS = ("beginning", "records", "rows")
-_NAMES = ("commit", "load", "look", "give", "beat", "purge", "find")
+_MORE_PARTS = {"commit": ("giving",), "give": ("giving",)}
+_NAMES = ("commit", "load", "look", "give", "back", "beat", "purge", "find")
 _LONGEST_WAIT = 3600.0
 
 _pack = msgspec.msgpack.Encoder().encode
@@ -53,7 +60,9 @@ def _text(name: str) -> str:
 
 @cache
 def _script(name: str) -> bytes:
-    return "\n".join(map(_text, (*_PARTS, name))).encode()
+    # Without comments: of a client that has not said its password yet, Redis 7 hangs up at 16 KB.
+    lines = (line.strip() for part in (*_PARTS, *_MORE_PARTS.get(name, ()), name) for line in _text(part).splitlines())
+    return "\n".join(line for line in lines if line and not line.startswith("--")).encode()
 
 
 @cache
@@ -118,48 +127,100 @@ def _row_pairs(flat: Sequence[bytes]) -> Iterator[tuple[OutboxRow, int]]:
 
 
 class Commit(msgspec.Struct, kw_only=True):
-    """All that one commit checks and does."""
+    """All that is checked and done together, or not at all."""
 
-    checks: dict[str, str] = {}
-    """Versions by key."""
+    checks: list[tuple[str, str, str]] = []
+    """Key, version, and the expiry where that must be the same too, as it stands in a value."""
     writes: list[tuple[str, str]] = []
     """Key, and the expiry that was loaded, as it stands in a value."""
     values: list[bytes] = []
     """What is written, in the order of `writes`."""
     deletes: list[str] = []
-    touches: list[tuple[str, str]] = []
-    settled: list[str] = []
-    rows: list[OutboxRow] = []
+    touches: dict[str, float] = {}
+    settled: Collection[str] = ()
+    rows: dict[str, tuple[int, OutboxRow]] = {}
+    """By key, with numbers that say in which order all rows of one call are put."""
     instead_of: int | None = None
     """Put the rows only in the place of one that has this serial."""
-    notices: list[str] = []
+    notices: Collection[str] = ()
 
 
-def commit(space: str, plan: Commit, sender: str, now: float) -> Command:
-    """Commit, if every version is as it was loaded. Gives 1, or 0."""
-    condition = () if plan.instead_of is None else (plan.instead_of,)
+class Wish(msgspec.Struct, frozen=True):
+    """What is to be given to engines along with a commit."""
+
+    routes: tuple[str, ...]
+    limit: int
+    redeliver_after: float
+
+
+def _plan(plan: Commit) -> tuple[Any, ...]:
+    instead_of = False if plan.instead_of is None else plan.instead_of
     rows = [
         (
             row.key,
             (row.run, row.action.value, row.route, row.task, row.priority, row.due_at, row.deliveries),
-            *condition,
+            instead_of,
+            order,
         )
-        for row in plan.rows
+        for order, row in plan.rows.values()
     ]
-    return _call(
-        "commit",
-        space,
-        list(plan.checks.items()),
+    touches = [(key, expiry_text(until)) for key, until in plan.touches.items()]
+    return (
+        plan.checks,
         plan.writes,
         plan.deletes,
-        plan.touches,
-        plan.settled,
+        touches,
+        list(plan.settled),
         rows,
-        plan.notices,
-        sender,
-        now,
-        values=plan.values,
+        list(plan.notices),
     )
+
+
+def commit(
+    space: str,
+    plans: Sequence[Commit],
+    sender: str,
+    now: float,
+    *,
+    is_whole: bool,
+    wish: Wish | None = None,
+    here: float | None = None,
+) -> Command:
+    """Commit each plan of which every version is as it was loaded, and give what was put.
+
+    Args:
+        space: what the names of all keys begin with.
+        plans: no record is written by two of them.
+        sender: the mark of notices.
+        now: the time at which rows are settled.
+        is_whole: whether one that cannot be committed stops all.
+        wish: what to give.
+        here: the time by which rows are due, where that is not the server's.
+    """
+    wished = _wished(wish, here) if wish is not None else False
+    values = [value for plan in plans for value in plan.values]
+    return _call("commit", space, [_plan(plan) for plan in plans], is_whole, sender, now, wished, values=values)
+
+
+class Committed(msgspec.Struct, frozen=True):
+    """What came of plans that were sent together."""
+
+    time: float
+    outcomes: list[str | ResponseError | None]
+    """None: committed; a key: the record that was not as it was loaded; blank: stopped by another plan."""
+    given: list[OutboxRow]
+
+
+def read_committed(answer: Sequence[Any]) -> Committed:
+    """Read what `commit` gave."""
+    time, outcomes, given = answer
+    return Committed(float(time), [_outcome(each) for each in outcomes], read_given(given))
+
+
+def _outcome(answer: Any) -> str | ResponseError | None:
+    if isinstance(answer, ResponseError):
+        return answer
+    return {1: None, 0: ""}[answer] if isinstance(answer, int) else answer.decode()
 
 
 # Reading
@@ -170,9 +231,19 @@ def load(space: str, keys: Collection[str], *, companions: bool = True) -> Comma
     return _call("load", space, list(keys), companions)
 
 
-def read_loaded(answer: Sequence[bytes | None]) -> tuple[float, dict[str, Record | CorruptRecordError | None]]:
+class Read(msgspec.Struct, frozen=True):
+    """What was read at one moment."""
+
+    time: float
+    records: dict[str, Record | CorruptRecordError | None]
+    sizes: dict[str, int]
+    """The bytes of those that exist."""
+
+
+def read_loaded(answer: Sequence[bytes | None]) -> Read:
     """Read what `load` gave."""
-    return float(answer[0] or 0), _records(answer[1:])
+    sizes = {(answer[at] or b"").decode(): len(answer[at + 1] or b"") for at in range(1, len(answer), 2)}
+    return Read(float(answer[0] or 0), _records(answer[1:]), sizes)
 
 
 class Looked(msgspec.Struct, frozen=True):
@@ -257,9 +328,18 @@ def read_found(answer: Sequence[Any]) -> Found:
 # The rest
 
 
-def give(space: str, routes: Collection[str], limit: int, redeliver_after: float, now: float | None) -> Command:
+def give(space: str, wish: Wish, now: float | None) -> Command:
     """Give due rows to an engine."""
-    return _call("give", space, list(routes), limit, OLDEST_EVERY, redeliver_after, _LONGEST_WAIT, now or 0)
+    return _call("give", space, *_wished(wish, now))
+
+
+def _wished(wish: Wish, now: float | None) -> tuple[Any, ...]:
+    return (wish.routes, wish.limit, OLDEST_EVERY, wish.redeliver_after, _LONGEST_WAIT, now or 0)
+
+
+def back(space: str, keys: Sequence[str], sender: str) -> Command:
+    """Take back rows that were given and could not be passed on."""
+    return _call("back", space, keys, sender)
 
 
 def read_given(answer: Sequence[bytes]) -> list[OutboxRow]:

@@ -7,12 +7,12 @@ import logging
 import os
 import threading
 from asyncio import AbstractEventLoop
-from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
-from mageflow.errors import ConfigurationError, CorruptRecordError
+from mageflow.errors import ConfigurationError, CorruptRecordError, StoreError
 from mageflow.ports.clock import Clock, SystemEntropy
 from mageflow.ports.store import Beater, Claims, DecideClaim, Filter, Page, Ring
 from mageflow.stores.paging import cursor_after, place_of
@@ -20,11 +20,14 @@ from mageflow.stores.redis import scripts
 from mageflow.stores.redis.beater import RedisBeater
 from mageflow.stores.redis.bells import Bell
 from mageflow.stores.redis.claims import Pull
+from mageflow.stores.redis.giving import Giving
 from mageflow.stores.redis.layout import conditions, kind_term
-from mageflow.stores.redis.link import Line, Link
+from mageflow.stores.redis.link import Line, Link, pause, stop
 from mageflow.stores.redis.opening import FORMAT, facts_of, look_over
+from mageflow.stores.redis.scripts import Wish
 from mageflow.stores.redis.settings import NAMESPACE, settings_of, split_namespace
-from mageflow.stores.redis.writer import Site, Writer
+from mageflow.stores.redis.site import Site
+from mageflow.stores.redis.writer import Writer
 from mageflow.stores.sharing import shares
 from mageflow.stores.watching import Watchers
 
@@ -35,6 +38,8 @@ logger = logging.getLogger("mageflow.store")
 _LOOKED_AT = 5000
 """Records that one script looks at for a listing, so that it holds nobody up for more than some milliseconds."""
 _PURGED_AT_ONCE = 1000
+_RETURNS = 10
+"""How often rows are given back to a server that does not answer."""
 
 _inherited: list[object] = []
 """Connections of a parent process: closing them here would speak on its sockets."""
@@ -45,9 +50,12 @@ class _Station:
 
     def __init__(self, store: RedisStore, site: Site) -> None:
         self.loop = asyncio.get_running_loop()
-        self.writer = Writer(Link(store.settings, store.location), site)
         self.reading = Line(Link(store.settings, store.location))
-        self.bell = Bell(store.settings, store.location, site.space, site.sender, site.watchers)
+        self.giving = Giving()
+        self.writer = Writer(Link(store.settings, store.location), site, self.giving, self.give_back)
+        self.bell = Bell(store.settings, store.location, site.space, site.sender, site.watchers, self.giving.hear)
+        self._site = site
+        self._returning: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly
         self.opening = asyncio.Lock()
         self._end: AsyncGenerator[None] | None = None
 
@@ -64,7 +72,27 @@ class _Station:
         finally:
             await self.bell.close()
             await self.writer.close()
+            for task in tuple(self._returning):
+                await stop(task)
             await self.reading.close()
+
+    def give_back(self, rows: Sequence[OutboxRow]) -> None:
+        """Let rows that were given, and that nobody here passes on, be due again at once."""
+        task = self.loop.create_task(self._return(rows))
+        self._returning.add(task)
+        task.add_done_callback(self._returning.discard)
+
+    async def _return(self, rows: Sequence[OutboxRow]) -> None:
+        command = scripts.back(self._site.space, [row.key for row in rows], self._site.sender)
+        for tries in range(_RETURNS):
+            try:
+                await self.reading.ask(command, is_write=True)
+            except StoreError as error:
+                logger.debug("rows could not be given back (%s); they are due again later at the latest", error)
+                await pause(tries, 2.0)
+            else:
+                self._site.ring_routes({row.route for row in rows})
+                return
 
     async def close(self) -> None:
         end, self._end = self._end, None
@@ -157,11 +185,12 @@ class RedisStore:
             return {}
         station = await self._opened()
         (answer,) = await station.reading.ask(scripts.load(self._space, keys, companions=False))
-        found = scripts.read_loaded(answer)[1]
+        found = scripts.read_loaded(answer).records
         records: dict[str, Record | None] = {}
         for key in keys:
             record = found[key]
             if isinstance(record, CorruptRecordError):
+                station.writer.forget(key)
                 raise record
             records[key] = record
         return records
@@ -186,9 +215,13 @@ class RedisStore:
 
     async def due(self, routes: Collection[str], limit: int, *, redeliver_after: float) -> list[OutboxRow]:
         station = await self._writing()
-        command = scripts.give(self._space, routes, limit, redeliver_after, self._site.now())
-        (answer,) = await station.reading.ask(command, is_write=True)
-        return scripts.read_given(answer)
+        wish = Wish(tuple(routes), limit, redeliver_after)
+        rows, must_look = station.giving.ask(wish)
+        if must_look and len(rows) < limit:
+            command = scripts.give(self._space, Wish(wish.routes, limit - len(rows), redeliver_after), self._site.now())
+            (answer,) = await station.reading.ask(command, is_write=True)
+            rows += scripts.read_given(answer)
+        return rows
 
     async def strays(self, routes: Collection[str], tasks: Collection[str], limit: int) -> list[OutboxRow]:
         station = await self._opened()
@@ -223,6 +256,7 @@ class RedisStore:
                 if not isinstance(record, CorruptRecordError):
                     records.append(record)
                 elif key not in self._blamed:
+                    station.writer.forget(key)
                     self._blamed.add(key)
                     logger.error("%s: %s", self.location, record)
             if found.count > left:
@@ -269,7 +303,16 @@ class RedisStore:
         return self._watch(self._site.watchers.watch_tree(root, ring), [f"t{root}"])
 
     def watch_route(self, route: str, ring: Callable[[], None]) -> Callable[[], None]:
-        return self._watch(self._site.watchers.watch_route(route, ring), [f"r{route}"])
+        station = self._station()
+        station.giving.watch(route)
+        end_here = self._site.watchers.watch_route(route, ring)
+
+        def end() -> None:
+            end_here()
+            if left := station.giving.unwatch(route):
+                station.give_back(left)
+
+        return self._watch(end, [f"r{route}"])
 
     def _watch(self, end_here: Callable[[], None], channels: list[str]) -> Callable[[], None]:
         end_there = self._station().bell.want(channels)

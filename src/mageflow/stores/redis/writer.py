@@ -1,32 +1,38 @@
 """Events and pulls of one event loop: what waits together is read, decided and committed in two round trips.
 
-The first reads all records that the waiting events are decided on. The second commits their decisions, each by a script
-of its own, and looks at the outbox for the pulls that wait behind them; a third commits the claims. Meanwhile others
-wait, so the busier the server is, the larger the batches are.
+The first reads those records that the waiting events are decided on and that are not remembered; where all are, it is
+left out. The second commits their decisions, and looks at the outbox for the pulls that wait behind them; a third
+commits the claims. Meanwhile others wait, so the busier the server is, the larger the batches are.
 """
 
 from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from mageflow.core.decision import Decide, Decision
+from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.core.status import RunStatus
 from mageflow.errors import StoreConflictError, StoreError, StoreUnavailableError
-from mageflow.ports.clock import Clock
 from mageflow.ports.store import Claims
 from mageflow.stores.redis import scripts
 from mageflow.stores.redis.claims import Claim, Group, Pull
-from mageflow.stores.redis.draft import Draft, Loaded, Outcome, Wanted
+from mageflow.stores.redis.draft import Draft, Outcome, Wanted, merged
 from mageflow.stores.redis.faults import translated
+from mageflow.stores.redis.giving import Giving
+from mageflow.stores.redis.layout import companions_of
 from mageflow.stores.redis.link import Link, pause, stop
-from mageflow.stores.redis.scripts import Command
-from mageflow.stores.watching import Rings, Watchers, ring_out
+from mageflow.stores.redis.memory import Memory
+from mageflow.stores.redis.parcels import Event, Parcel, packed
+from mageflow.stores.redis.scripts import Command, Commit, Read
+from mageflow.stores.redis.site import Site
+from mageflow.stores.redis.timing import ServerTime
 
-__all__ = ["Event", "Site", "Writer"]
+__all__ = ["Writer"]
 
 _MOST_ITEMS = 256
 _CONFLICTS = 40
@@ -35,70 +41,25 @@ _RELOADS = 5
 _LOOKS = 40
 
 
-class Site:
-    """Where commits go, and who is told of them.
-
-    Args:
-        space: what the names of all keys begin with.
-        sender: the mark by which this store knows its own notices.
-        clock: the store's time; None: the server's.
-        watchers: who is rung in this process.
-    """
-
-    def __init__(self, space: str, sender: str, clock: Clock | None, watchers: Watchers) -> None:
-        self.space = space
-        self.sender = sender
-        self.clock = clock
-        self.watchers = watchers
-        self.largest = 512 * 1024 * 1024
-        """Bytes that a value may have; the server says how many once it was asked."""
-        self.blamed: set[str] = set()
-
-    def now(self) -> float | None:
-        """Give the time, where it is not the server's."""
-        return self.clock.now() if self.clock is not None else None
-
-    def ring(self, outcomes: Iterable[Outcome]) -> None:
-        """Tell this process's watchers; the others hear of it from the server."""
-        rings: Rings = {}
-        for outcome in outcomes:
-            self.watchers.collect(outcome.changed, sorted(outcome.routes), rings)
-        ring_out(rings)
-
-    def ring_removed(self, keys: Mapping[str, None]) -> None:
-        """Tell this process's watchers of removed records."""
-        rings: Rings = {}
-        self.watchers.collect(keys, (), rings)
-        ring_out(rings)
-
-
-class Event:
-    """An event that somebody wants decided and committed."""
-
-    __slots__ = ("conflicts", "decide", "future", "keys", "now", "outcome", "reloads", "token")
-
-    def __init__(self, keys: Collection[str], decide: Decide, token: str, future: Future[Decision]) -> None:
-        self.keys = dict.fromkeys(keys)
-        self.decide = decide
-        self.token = token
-        self.future = future
-        self.now: float | None = None
-        self.conflicts = 0
-        self.reloads = 0
-        self.outcome: Outcome | None = None
-
-
 class Writer:
     """Commits what is asked of it in one event loop.
 
     Args:
         link: where it goes; nobody else uses it.
         site: where commits go.
+        giving: takes what is given to engines along with a commit.
+        give_back: takes rows that were given and that nobody can pass on.
     """
 
-    def __init__(self, link: Link, site: Site) -> None:
+    def __init__(
+        self, link: Link, site: Site, giving: Giving, give_back: Callable[[Sequence[OutboxRow]], None]
+    ) -> None:
         self._link = link
         self._site = site
+        self._giving = giving
+        self._give_back = give_back
+        self._memory = Memory()
+        self._time = ServerTime()
         self._waiting: list[Event | Pull] = []
         self._task: asyncio.Task[None] | None = None
 
@@ -117,6 +78,10 @@ class Writer:
         self._waiting.append(item)
         if self._task is None:
             self._task = asyncio.create_task(self._serve())
+
+    def forget(self, key: str) -> None:
+        """Read this record before it is decided on again."""
+        self._memory.forget((key,))
 
     async def close(self) -> None:
         """Answer nobody any more, and let go of the connection."""
@@ -151,9 +116,14 @@ class Writer:
         if events:
             decided = await self._decide(events)
             again = await self._commit(decided, groups)
-            # They go first again, behind nobody who came later.
+            # They go first again, in their order, behind nobody who came later.
+            places = {id(event): place for place, event in enumerate(events)}
+            again.sort(key=lambda event: places[id(event)])
             self._waiting[:0] = again
             tries = max((event.conflicts for event in again), default=0)
+            if again and tries < 2:  # what is remembered was old: pulls come after the events that they waited behind
+                self._waiting[len(again) : len(again)] = [item for item in batch if isinstance(item, Pull)]
+                return
         else:
             await self._look(groups)
             tries = 0
@@ -164,9 +134,9 @@ class Writer:
     # Events
 
     async def _decide(self, events: Sequence[Event]) -> list[Event]:
-        """Decide events in their order; give those that have a decision to commit."""
-        time, loaded = await self._load(dict.fromkeys(key for event in events for key in event.keys))
-        draft = Draft(loaded, self._site.largest)
+        """Decide events in their order; give those that have a decision."""
+        fresh = {key for event in events if event.is_fresh for key in event.keys}
+        draft, time = await self._begin(dict.fromkeys(key for event in events for key in event.keys), fresh)
         decided: list[Event] = []
         waiting = list(events)
         while waiting:
@@ -181,30 +151,74 @@ class Writer:
                 missing = dict.fromkeys(wanted.keys)
                 for behind in waiting[1:]:
                     missing.update(dict.fromkeys(draft.wants(behind.keys, behind.decide, behind.now or time)))
-                draft.learn((await self._load(missing))[1])
+                await self._learn(draft, missing, fresh if not event.is_fresh else missing)
                 continue
             except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
+                if draft.rests_on_memory(event.keys):  # that may be what is wrong
+                    await self._read_anew(draft, event, event.keys)
+                    continue
                 if not event.future.done():
                     event.future.set_exception(error)
             else:
+                outcome = event.outcome
+                if not outcome.does_anything and draft.rests_on_memory(outcome.before):
+                    # There is nothing to commit, so nothing would check what it was decided on.
+                    await self._read_anew(draft, event, outcome.before)
+                    continue
                 decided.append(event)
             waiting.pop(0)
         return decided
 
-    async def _load(self, keys: Collection[str]) -> tuple[float, Loaded]:
-        (answer,) = await self._link.read([scripts.load(self._site.space, keys)])
-        time, loaded = scripts.read_loaded(answer)
+    async def _read_anew(self, draft: Draft, event: Event, keys: Iterable[str]) -> None:
+        """Let an event be decided on what is there, and at the server's time."""
+        read = await self._load(dict.fromkeys(keys))
+        draft.refresh(read.records)
         here = self._site.now()
-        return (time if here is None else here), loaded
+        event.now = read.time if here is None else here
+        event.is_fresh = True
+
+    async def _begin(self, keys: Collection[str], fresh: Collection[str]) -> tuple[Draft, float]:
+        """Give what the events are decided on first, and the time."""
+        remembered = self._memory.recall(key for key in keys if key not in fresh)
+        absent = [key for key in keys if key not in remembered]
+        here = self._site.now()
+        if not absent:
+            time = here if here is not None else self._time.now()
+            if time is not None:
+                return Draft({}, self._site.largest, remembered), time
+            remembered, absent = {}, list(keys)
+        read = await self._load(absent)
+        return Draft(read.records, self._site.largest, remembered), read.time if here is None else here
+
+    async def _learn(self, draft: Draft, keys: Collection[str], fresh: Collection[str]) -> None:
+        """Add what turned out to be needed."""
+        remembered = self._memory.recall(key for key in keys if key not in fresh)
+        draft.recall(remembered)
+        if absent := [key for key in keys if key not in remembered]:
+            draft.learn((await self._load(absent)).records)
+
+    async def _load(self, keys: Collection[str]) -> Read:
+        sent = asyncio.get_running_loop().time()
+        (answer,) = await self._link.read([scripts.load(self._site.space, keys)])
+        read = scripts.read_loaded(answer)
+        self._time.note(read.time, sent)
+        self._remember(read)
+        return read
 
     async def _commit(self, decided: Sequence[Event], groups: Sequence[Group]) -> list[Event]:
         """Commit decisions, and look at the outbox behind them; give the events to be decided again."""
         to_send = [event for event in decided if event.outcome is not None and not event.outcome.is_sure]
-        commands = [self._command(event.outcome, event.now) for event in to_send if event.outcome is not None]
+        parcels = list(packed(to_send, self._site, self._giving))
         looks = [group.look(self._site.space, self._site.now()) for group in groups]
+        sent = asyncio.get_running_loop().time()
+        ahead = self._ahead(to_send)
         try:
-            answers = await self._link.send([*commands, *looks]) if commands or looks else []
+            commands = [*(parcel.command for parcel in parcels), *looks]
+            answers = await self._link.send([*commands, *ahead]) if commands else []
         except StoreError as error:
+            self._memory.clear()
+            if rows := [row for parcel in parcels for row in parcel.rows]:
+                self._give_back(rows)  # if it was committed, they were given, and nobody knows
             self._fail(to_send, error)
             raise
         finally:
@@ -213,33 +227,86 @@ class Writer:
                     event.future.set_result(event.outcome.decision)
         again: list[Event] = []
         done: list[Outcome] = []
-        for event, answer in zip(to_send, answers, strict=False):
-            if answer == 1 and event.outcome is not None:
-                done.append(event.outcome)
-                if not event.future.done():
-                    event.future.set_result(event.outcome.decision)
-            elif self._may_try_again(event, answer):
-                again.append(event)
+        for parcel, answer in zip(parcels, answers, strict=False):
+            again += self._take(parcel, answer, sent, done)
         self._site.ring(done)
         if any(isinstance(answer, NoScriptError) for answer in answers):
             await self._link.reload()
             for group in groups:
                 group.is_behind = True
-        for group, answer in zip(groups, answers[len(commands) :], strict=True):
+        for group, answer in zip(groups, answers[len(parcels) :], strict=False):
             group.saw(answer)
+        for answer in answers[len(commands) :]:
+            if not isinstance(answer, ResponseError):
+                self._remember(scripts.read_loaded(answer))
         return again
 
-    def _command(self, outcome: Outcome, now: float | None) -> Command:
-        return scripts.commit(self._site.space, outcome.plan, self._site.sender, now or 0.0)
+    def _ahead(self, events: Iterable[Event]) -> list[Command]:
+        """Ask along for what the ends of the runs that begin now will be decided on, as far as it is not known."""
+        keys = {
+            key: None
+            for event in events
+            if event.outcome is not None
+            for record in event.outcome.changed.values()
+            if isinstance(record, RunRecord) and record.status is RunStatus.RUNNING
+            for key in companions_of(record)
+            if key not in self._memory
+        }
+        return [scripts.load(self._site.space, keys, companions=False)] if keys else []
+
+    def _remember(self, read: Read) -> None:
+        found = {key: None if isinstance(record, Exception) else record for key, record in read.records.items()}
+        self._memory.keep(found, read.sizes)
+
+    def _take(self, parcel: Parcel, answer: Any, sent: float, done: list[Outcome]) -> list[Event]:
+        """Tell the events of a parcel what came of them; give those to be decided again."""
+        if isinstance(answer, ResponseError):
+            return [event for members in parcel.members for event in members if self._may_try_again(event, answer)]
+        committed = scripts.read_committed(answer)
+        self._time.note(committed.time, sent)
+        again: list[Event] = []
+        for members, outcome in zip(parcel.members, committed.outcomes, strict=True):
+            if outcome is None:
+                self._done(members, done)
+                continue
+            for event in members:
+                self._memory.forget(event.keys)
+            if outcome == "":
+                for event in members:
+                    event.is_fresh = True
+                again += members
+                continue
+            if isinstance(outcome, str):
+                self._memory.distrust(outcome)
+            again += [event for event in members if self._may_try_again(event, outcome)]
+        if parcel.wish is not None and (left := self._giving.take(parcel.wish, committed.given)):
+            self._give_back(left)
+        return again
+
+    def _note(self, outcome: Outcome) -> None:
+        """Remember what a commit has left."""
+        self._memory.keep(outcome.changed, {key: len(data) for key, data in outcome.data.items()})
+        self._memory.touch(outcome.decision.touches)
+
+    def _done(self, events: Iterable[Event], done: list[Outcome]) -> None:
+        for event in events:
+            outcome = event.outcome
+            assert outcome is not None
+            done.append(outcome)
+            self._note(outcome)
+            if not event.future.done():
+                event.future.set_result(outcome.decision)
 
     def _may_try_again(self, event: Event, answer: Any) -> bool:
         if isinstance(answer, NoScriptError) and event.reloads < _RELOADS:
             event.reloads += 1
+            event.is_fresh = True
             return True
         if isinstance(answer, ResponseError):
             self._fail([event], answer)
             return False
         event.conflicts += 1
+        event.is_fresh = True
         if event.conflicts < _CONFLICTS:
             return True
         self._fail(
@@ -288,7 +355,7 @@ class Writer:
                     claim.decide(draft, now)
                     break
                 except Wanted as wanted:
-                    draft.learn((await self._load(wanted.keys))[1])
+                    draft.learn((await self._load(wanted.keys)).records)
                 except Exception as error:  # noqa: BLE001 - whatever it is, its neighbours go on
                     claim.set_aside(now, error, self._link.location, self._site.blamed)
                     break
@@ -296,17 +363,31 @@ class Writer:
         return claims
 
     async def _commit_claims(self, claims: Sequence[Claim]) -> None:
-        to_send = [claim for claim in claims if not claim.is_sure]
-        commands = [scripts.commit(self._site.space, claim.plan, self._site.sender, claim.now) for claim in to_send]
-        answers = await self._link.send(commands) if commands else []
-        if any(isinstance(answer, NoScriptError) for answer in answers):
-            await self._link.reload()
+        to_send = [claim for claim in claims if claim.outcome is not None and not claim.is_sure]
+        plans: list[tuple[Commit, list[Claim]]] = [
+            (plan, [to_send[place] for place in places])
+            for plan, places in merged([claim.outcome for claim in to_send if claim.outcome is not None])
+        ]
+        plans += [(claim.plan, [claim]) for claim in claims if claim.plan is not None]
         done: list[Outcome] = []
-        for claim, answer in zip(to_send, answers, strict=True):
-            if isinstance(answer, ResponseError) and not isinstance(answer, NoScriptError):
+        if plans:
+            now = max(claim.now for claim in claims)
+            command = scripts.commit(
+                self._site.space, [plan for plan, _ in plans], self._site.sender, now, is_whole=False
+            )
+            (answer,) = await self._link.send([command])
+            if isinstance(answer, NoScriptError):
+                await self._link.reload()
+                outcomes: Sequence[Any] = [answer] * len(plans)
+            elif isinstance(answer, ResponseError):
                 raise translated(answer, self._link.location) from answer
-            if claim.heard(answer == 1):
-                done.append(claim.outcome)
+            else:
+                outcomes = scripts.read_committed(answer).outcomes
+            for (_, members), outcome in zip(plans, outcomes, strict=True):
+                for claim in members:
+                    if claim.heard(outcome is None) and claim.outcome is not None:
+                        done.append(claim.outcome)
+                        self._note(claim.outcome)
         for claim in claims:
             if claim.is_sure:
                 claim.heard(True)

@@ -20,13 +20,29 @@ local function head_in(value)
     return DAMAGED
 end
 
--- The head and the expiry of a record, or nil; of a large one the value itself is not read.
+-- The head of a record of whose value this is the beginning; of a large one the value itself is not read.
+local function head_within(record, value)
+    local size = 32 + size_in(value)
+    if size > #value then value = redis.call('GETRANGE', key_of(record), 0, size) end
+    return head_in(value)
+end
+
+-- The head of a record, or nil.
 local function head_of(record)
-    local key = key_of(record)
-    local value = redis.call('GETRANGE', key, 0, FIRST)
+    local value = redis.call('GETRANGE', key_of(record), 0, FIRST)
     if value == '' then return nil end
-    if 32 + size_in(value) > FIRST then value = redis.call('GETRANGE', key, 0, 32 + size_in(value)) end
-    return head_in(value), string.sub(value, 1, 24)
+    return head_within(record, value)
+end
+
+-- Whether the value that begins so has this version. It is the first text of the head, where a look finds it without
+-- reading the rest.
+local function has_version(value, version)
+    local size = #version
+    if size > 255 then return head_in(value)[1] == version end
+    local from = 35 + (size > 31 and 1 or 0)
+    if string.sub(value, from, from + size - 1) ~= version then return false end
+    local kind, length = string.byte(value, 34, 35)
+    return kind == 160 + size or (kind == 217 and length == size)
 end
 
 -- Adds to `found` what was not asked for yet of these records, each followed by its value or false, and their companions.
