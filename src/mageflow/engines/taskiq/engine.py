@@ -11,17 +11,17 @@ from typing import Any
 import msgspec
 from msgspec import Raw
 from taskiq import AsyncBroker, AsyncTaskiqDecoratedTask, InMemoryBroker
-from taskiq.exceptions import SendTaskError, UnknownTaskError
-from taskiq.kicker import AsyncKicker
+from taskiq.exceptions import UnknownTaskError
 
 from mageflow.core.options import Options
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.engines.taskiq.crossing import Crossing, crossed
 from mageflow.engines.taskiq.hosting import Hosting
-from mageflow.engines.taskiq.labels import labels_of, message_labels, read_options, retried_exceptions
+from mageflow.engines.taskiq.labels import labels_of, read_options, retried_exceptions
 from mageflow.engines.taskiq.receiving import receive
 from mageflow.engines.taskiq.registering import register_on
+from mageflow.engines.taskiq.sending import Sending
 from mageflow.engines.taskiq.strangers import take_in_strangers
 from mageflow.errors import MageflowError
 from mageflow.ports.engine import (
@@ -43,8 +43,6 @@ __all__ = ["AttemptFailedError", "NotServedError", "TaskiqEngine"]
 
 logger = logging.getLogger("mageflow.engines.taskiq")
 
-_AT_ONCE = 16
-"""Messages on their way to the broker at the same time: each takes a connection of it."""
 _PAUSES = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2)
 """Seconds between two tries to send: the outbox gives a row again much later."""
 _LONGEST_PREVIEW = 4096
@@ -77,6 +75,7 @@ class TaskiqEngine(Engine):
         self._crossed: set[str] = set()
         self._deliveries: set[asyncio.Task[Delivered]] = set()  # the event loop itself holds tasks weakly
         self._hosting = Hosting(broker)
+        self._sending = Sending(broker)
         crossing = Crossing(self._bring)
         crossing.set_broker(broker)
         # The last to see an outcome, so that all others see an honest one; in the place of an earlier client's.
@@ -151,7 +150,7 @@ class TaskiqEngine(Engine):
         left: Sequence[Submission] = submissions
         refused: list[Refused] = []
         for pause in (*_PAUSES, None):
-            errors = await self._send(left)
+            errors = await self._sending.send([each.row for each in left])
             refused += [_unknown(left[place].row) for place, error in errors.items() if _is_unknown(error)]
             left = [left[place] for place, error in errors.items() if not _is_unknown(error)]
             if not left:
@@ -162,27 +161,6 @@ class TaskiqEngine(Engine):
             logger.warning("the broker did not take %d runs (%r); tried again in %g s", len(left), error, pause)
             await asyncio.sleep(pause)
         return refused
-
-    async def _send(self, submissions: Sequence[Submission]) -> dict[int, Exception]:
-        """Send what can be sent; give the errors, by place."""
-        places = iter(range(len(submissions)))
-        errors: dict[int, Exception] = {}
-
-        async def send_some() -> None:
-            for place in places:
-                try:
-                    await self._kick(submissions[place].row)
-                except SendTaskError as error:
-                    errors[place] = error
-
-        await asyncio.gather(*(send_some() for _ in range(min(_AT_ONCE, len(submissions)))))
-        return errors
-
-    async def _kick(self, row: OutboxRow) -> None:
-        task = self._broker.find_task(row.task)
-        labels = message_labels(task.labels if task is not None else {}, row.run)
-        kicker = AsyncKicker[Any, Any](task_name=row.task, broker=self._broker, labels=labels)
-        await kicker.with_task_id(row.run).kiq()
 
     async def _bring(self, run: str, injected: Mapping[str, Any]) -> Any:
         """Have a delivered run executed by this process's worker, and give what Taskiq is told.
@@ -196,7 +174,7 @@ class TaskiqEngine(Engine):
                 f"run {run} came to a process without a worker of mageflow; start it with `taskiq worker` on the "
                 "broker that the client was made with, or enter mage.worker()"
             )
-        delivery = asyncio.create_task(self._handlers[-1].deliver(run, inject=_giving(injected)))
+        delivery = asyncio.create_task(self._handlers[-1].deliver(run, inject=_giving(injected) if injected else None))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
         return _told(await asyncio.shield(delivery))

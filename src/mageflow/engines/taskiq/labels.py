@@ -68,11 +68,16 @@ def labels_of(native: Mapping[str, Any]) -> dict[str, Any]:
     return {**(native.get("labels") or {}), **named}
 
 
-def message_labels(declared: Mapping[str, Any], run: str) -> dict[str, Any]:
-    """Give the labels of a message: what the task declares, such as its queue, and which run it is."""
+def message_labels(declared: Mapping[str, Any], run: str, *, acks_late: bool = False) -> dict[str, Any]:
+    """Give the labels of a message: what the task declares, such as its queue, and which run it is.
+
+    It is acknowledged early, since the outbox delivers again: no broker has to guess how long a body may take.
+    `acks_late` is for a broker that gives a message again only after minutes, and has no limit to those that are not
+    acknowledged: a body need not wait for it there, and a surplus delivery of a long one is refused by its claim.
+    """
     kept = {name: value for name, value in declared.items() if name not in _OURS}
-    # Acknowledged early, since the outbox delivers again: no broker has to guess how long a body may take.
-    return {**kept, RUN_LABEL: run, "ack_type": "when_received", "retry_on_error": False}
+    ack = "when_executed" if acks_late else "when_received"
+    return {**kept, RUN_LABEL: run, "ack_type": ack, "retry_on_error": False}
 
 
 def _flag(value: Any) -> bool | None:
