@@ -7,6 +7,7 @@ before. Whoever stops watching leaves the rest to be taken back.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Collection, Sequence
 
@@ -14,6 +15,9 @@ from mageflow.core.records import OutboxRow
 from mageflow.stores.redis.scripts import Wish
 
 __all__ = ["Giving"]
+
+_OLDEST = 0.2
+"""Seconds after which the server is asked, though nothing was heard of: what was held back for a time is due then."""
 
 
 class Giving:
@@ -25,6 +29,7 @@ class Giving:
         self._given: list[OutboxRow] = []
         self._unseen: set[str] = set()
         """Routes of which there may be more than was given."""
+        self._looked: dict[str, float] = {}
 
     def watch(self, route: str) -> None:
         """Somebody watches a route."""
@@ -37,12 +42,13 @@ class Giving:
             return []
         del self._watched[route]
         self._wishes.pop(route, None)
+        self._looked.pop(route, None)
         left = [row for row in self._given if row.route == route]
         self._given = [row for row in self._given if row.route != route]
         return left
 
     def hear(self, route: str) -> None:
-        """Another process has put rows."""
+        """Rows were put that were not given along."""
         self._unseen.add(route)
 
     def ask(self, wish: Wish) -> tuple[list[OutboxRow], bool]:
@@ -55,9 +61,12 @@ class Giving:
         for row in self._given:
             (rows if row.route in wish.routes and len(rows) < wish.limit else left).append(row)
         self._given = left
-        must_look = not rows or not self._unseen.isdisjoint(wish.routes)
+        now = asyncio.get_running_loop().time()
+        is_old = any(now - self._looked.get(route, -_OLDEST) >= _OLDEST for route in wish.routes)
+        must_look = (not rows and is_old) or not self._unseen.isdisjoint(wish.routes)
         if must_look:
             self._unseen.difference_update(wish.routes)
+            self._looked.update((route, now) for route in wish.routes if route in self._wishes)
         return rows, must_look
 
     def wish_for(self, routes: Collection[str]) -> Wish | None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from weakref import WeakSet
 
 from mageflow.core.records import Record
 from mageflow.ports.clock import Clock
 from mageflow.stores.redis.draft import Outcome
+from mageflow.stores.redis.giving import Giving
 from mageflow.stores.watching import Rings, Watchers, ring_out
 
 __all__ = ["Site"]
@@ -30,6 +32,8 @@ class Site:
         self.largest = 512 * 1024 * 1024
         """Bytes that a value may have; the server says how many once it was asked."""
         self.blamed: set[str] = set()
+        self.givings: WeakSet[Giving] = WeakSet()
+        """Of the event loops of this process."""
 
     def now(self) -> float | None:
         """Give the time, where it is not the server's."""
@@ -46,6 +50,12 @@ class Site:
             rings: Rings = {}
             self.watchers.collect(changed, sorted(routes), rings)
             ring_out(rings)
+
+    def tell_of(self, routes: set[str]) -> None:
+        """Let the loops of this process know that rows were put which none of them was given."""
+        for giving in tuple(self.givings):
+            for route in routes:
+                giving.hear(route)
 
     def ring_routes(self, routes: set[str]) -> None:
         """Tell this process's watchers that rows of these routes are due."""

@@ -52,6 +52,7 @@ class _Station:
         self.loop = asyncio.get_running_loop()
         self.reading = Line(Link(store.settings, store.location))
         self.giving = Giving()
+        site.givings.add(self.giving)
         self.writer = Writer(Link(store.settings, store.location), site, self.giving, self.give_back)
         self.bell = Bell(store.settings, store.location, site.space, site.sender, site.watchers, self.giving.hear)
         self._site = site
@@ -91,6 +92,7 @@ class _Station:
                 logger.debug("rows could not be given back (%s); they are due again later at the latest", error)
                 await pause(tries, 2.0)
             else:
+                self._site.tell_of({row.route for row in rows})
                 self._site.ring_routes({row.route for row in rows})
                 return
 

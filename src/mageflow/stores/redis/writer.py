@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
+from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
@@ -35,6 +36,10 @@ from mageflow.stores.redis.timing import ServerTime
 __all__ = ["Writer"]
 
 _MOST_ITEMS = 256
+_MANY, _LATELY = 32, 0.064
+"""Where so many events have come in so many seconds, there are several in a batch anyhow, ..."""
+_GATHERING = 0.008
+"""... and for so many seconds more are waited for: a batch costs this process and the server more than an event."""
 _CONFLICTS = 40
 """How often newer revisions may turn up; with as many processes at one record, somebody has got through each time."""
 _RELOADS = 5
@@ -62,6 +67,7 @@ class Writer:
         self._time = ServerTime()
         self._waiting: list[Event | Pull] = []
         self._task: asyncio.Task[None] | None = None
+        self._latest: deque[float] = deque(maxlen=_MANY)
 
     async def commit(self, keys: Collection[str], decide: Decide, token: str) -> Decision:
         """Decide an event and commit the decision."""
@@ -76,8 +82,14 @@ class Writer:
 
     def _put(self, item: Event | Pull) -> None:
         self._waiting.append(item)
+        self._latest.append(asyncio.get_running_loop().time())
         if self._task is None:
             self._task = asyncio.create_task(self._serve())
+
+    def _is_busy(self) -> bool:
+        """Whether so much has come lately that it is better done in larger batches."""
+        latest = self._latest
+        return len(latest) == _MANY and latest[-1] - latest[0] < _LATELY and len(self._waiting) < _MANY
 
     def forget(self, key: str) -> None:
         """Read this record before it is decided on again."""
@@ -92,6 +104,8 @@ class Writer:
         batch: list[Event | Pull] = []
         try:
             while self._waiting:
+                if self._is_busy():
+                    await asyncio.sleep(_GATHERING)
                 batch, self._waiting = self._waiting[:_MOST_ITEMS], self._waiting[_MOST_ITEMS:]
                 batch = [item for item in batch if not item.future.done()]
                 try:
@@ -265,6 +279,7 @@ class Writer:
         committed = scripts.read_committed(answer)
         self._time.note(committed.time, sent)
         again: list[Event] = []
+        earlier = len(done)
         for members, outcome in zip(parcel.members, committed.outcomes, strict=True):
             if outcome is None:
                 self._done(members, done)
@@ -279,6 +294,8 @@ class Writer:
             if isinstance(outcome, str):
                 self._memory.distrust(outcome)
             again += [event for event in members if self._may_try_again(event, outcome)]
+        given = set(parcel.wish.routes) if parcel.wish is not None else set[str]()
+        self._site.tell_of({route for outcome in done[earlier:] for route in outcome.routes} - given)
         if parcel.wish is not None and (left := self._giving.take(parcel.wish, committed.given)):
             self._give_back(left)
         return again
@@ -391,6 +408,7 @@ class Writer:
         for claim in claims:
             if claim.is_sure:
                 claim.heard(True)
+        self._site.tell_of({route for outcome in done for route in outcome.routes})
         self._site.ring(done)
 
 
