@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from mageflow.core import attempt, composite, flow, lifecycle, roster
+from mageflow.core import attempt, composite, flow, lifecycle, roster, starting
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
 from mageflow.core.events import AddMembers
 from mageflow.core.members import Form
@@ -204,6 +204,11 @@ def a_swarm_that_is_closed_late_never_joins(patch: Patch) -> None:
     patch.setattr(roster, "shut", shut)
 
 
+def what_is_tried_again_of_a_held_signature_begins(patch: Patch) -> None:
+    for module in (starting, composite):
+        patch.setattr(module, "is_held", lambda signature: False)
+
+
 MISTAKES = [
     a_member_is_counted_twice,
     an_end_is_not_told,
@@ -223,6 +228,7 @@ MISTAKES = [
     an_addition_is_made_each_time_it_is_sent,
     additions_do_not_reach_the_live_run,
     a_swarm_that_is_closed_late_never_joins,
+    what_is_tried_again_of_a_held_signature_begins,
 ]
 
 

@@ -25,6 +25,12 @@ AT_ONCE = 10
 
 EVENTS = {
     "what people ask": ["suspend", "interrupt", "resume", "cancel", "retry", "add", "close", "resize"],
+    "what people ask of signatures": [
+        "signature's suspend",
+        "signature's interrupt",
+        "signature's resume",
+        "signature's cancel",
+    ],
     "what goes wrong": ["death", "freeze", "cut off", "lost reply", "unreachable", "taken back"],
     "what the engine does": ["dropped", "doubled", "redelivery"],
     "how runs end": ["succeeded", "failed", "cancelled"],

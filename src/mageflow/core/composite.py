@@ -18,7 +18,7 @@ from mageflow.core.records import (
     SignatureRecord,
     replace,
 )
-from mageflow.core.runs import control_of, go_on_later, has_begun, new_run, options_of
+from mageflow.core.runs import control_of, go_on_later, has_begun, is_held, new_run, options_of
 from mageflow.core.status import RunStatus
 from mageflow.core.work import Work
 
@@ -158,7 +158,7 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
     signature = work.signature(member.signature)
     lineage = (*parent.lineage, parent.key)
     if earlier is not None and (signature is not None or earlier.message is not None):
-        made = again(earlier, key, work.now, lineage=lineage, held=False)
+        made = again(earlier, key, work.now, lineage=lineage, held=is_held(signature))
         return replace(
             made,
             root=parent.root or parent.key,

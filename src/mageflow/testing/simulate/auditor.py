@@ -86,6 +86,11 @@ class Auditor:
         self._check_rows(after)
 
     def _check_new(self, run: RunRecord) -> None:
+        signature = self.ledger.signatures.get(run.signature)
+        if signature is not None and signature.control in (Control.SUSPEND, Control.INTERRUPT):
+            waits = run.status is RunStatus.SUSPENDED or run.status.is_terminal
+            shown = f"{self._name(run.key)} of {self._name(signature.key)} is {run.status}"
+            self._hold(waits, "what is made of a held signature waits", shown)
         if run.cause is None:
             return
         if run.place is not None:

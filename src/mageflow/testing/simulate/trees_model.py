@@ -115,7 +115,8 @@ class Model:
         runs: every run that there is.
         messages: the messages that the bodies of a run were given, by run.
         lists: the members that a signature came to have, by its key: beside the planned ones, those that were added.
-        asked: the runs that somebody asked to be cancelled, and when that was committed.
+        asked: the runs that somebody asked to be cancelled, by themselves or with all of their signature, and when
+            that was committed.
         is_retry: whether a run is another one, tried again.
     """
 

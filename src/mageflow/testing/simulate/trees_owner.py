@@ -24,8 +24,12 @@ __all__ = ["Owner"]
 
 _DAY = 24 * 3600.0
 
+_HOLDS = (Control.SUSPEND, Control.INTERRUPT)
+
 _MOODS: tuple[tuple[int, int, int, int], ...] = ((0, 0, 0, 0), (4, 4, 0, 0), (3, 3, 0, 2), (2, 2, 1, 0), (2, 2, 2, 2))
 """How often somebody holds, lets go, cancels and tries again, in one simulation or another."""
+_BY_SIGNATURE = 0.4
+"""How often who does that names a signature, and means all its runs and those to come, and not one run."""
 
 
 class Owner:
@@ -33,7 +37,7 @@ class Owner:
 
     def __init__(self, kernel: Kernel, process: Process, ledger: Ledger, rng: random.Random, tree: Tree) -> None:
         self.asked: set[str] = set()
-        """The runs that were asked to be cancelled."""
+        """The runs that were asked to be cancelled, and the signatures of which all runs were."""
         self._kernel = kernel
         self._process = process
         self._ledger = ledger
@@ -42,6 +46,8 @@ class Owner:
         self.tree = tree
         self._mood = rng.choice(_MOODS)
         self._added: dict[str, int] = {}
+        self._held: dict[str, None] = {}
+        """The signatures that were held, and may be still."""
         self._open = [node for node in tree.nodes() if not node.closed]
 
     async def tend(self, until: float, mean_pause: float) -> None:
@@ -168,17 +174,41 @@ class Owner:
         runs = list(self.runs())
         return runs[0] if self._rng.random() < 0.3 else self._rng.choice(runs)
 
+    def _names_signature(self) -> bool:
+        return self._rng.random() < _BY_SIGNATURE
+
+    def _some_signature(self) -> str:
+        return self._rng.choice(self.tree.nodes()).key
+
     async def _hold(self) -> None:
-        await self._control(self._some_run(), self._rng.choice((Control.SUSPEND, Control.INTERRUPT)))
+        control = self._rng.choice(_HOLDS)
+        if self._names_signature():
+            key = self._some_signature()
+            self._held[key] = None
+            await self._control_signature(key, control)
+        else:
+            await self._control(self._some_run(), control)
 
     async def _let_go(self) -> None:
-        held = [run.key for run in self.runs().values() if run.control in (Control.SUSPEND, Control.INTERRUPT)]
+        if self._held and self._names_signature():
+            await self._control_signature(self._rng.choice(list(self._held)), Control.NONE)
+            return
+        held = [run.key for run in self.runs().values() if run.control in _HOLDS]
         await self._control(self._rng.choice(held) if held else self._some_run(), Control.NONE)
 
     async def _cancel(self) -> None:
+        if self._names_signature():
+            key = self._some_signature()
+            self.asked.add(key)
+            await self._control_signature(key, Control.CANCEL)
+            return
         key = self._some_run()
         self.asked.add(key)
         await self._control(key, Control.CANCEL)
+
+    async def _control_signature(self, key: str, control: Control) -> None:
+        self._history.count(self._process.name, f"signature's {control.value or 'resume'}", self._history.name(key))
+        await self._kernel.control_signature(key, control)
 
     async def _control(self, key: str, control: Control) -> None:
         self._history.count(self._process.name, control.value or "resume", self._history.name(key))
@@ -222,7 +252,9 @@ class Owner:
             await self._kernel.membership.resize(node.key, self._rng.choice((1, 2, 5)))
 
     async def _let_all_go(self) -> None:
-        for key in [run.key for run in self.runs().values() if run.control in (Control.SUSPEND, Control.INTERRUPT)]:
+        for key in self._held:  # before its runs, so that none is made that is held
+            await self._surely(lambda key=key: self._control_signature(key, Control.NONE), lambda: False)  # type: ignore[misc]
+        for key in [run.key for run in self.runs().values() if run.control in _HOLDS]:
             await self._surely(lambda key=key: self._control(key, Control.NONE), lambda: False)  # type: ignore[misc]
 
     async def _close_all(self) -> None:

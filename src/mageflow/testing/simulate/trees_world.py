@@ -118,8 +118,10 @@ class _TreeWorld(World):
     async def _judge(self, owner: Owner) -> None:
         tree = owner.tree
         lists = await owner.lists()
-        asked = {key: at for key, at in self.ledger.cancelled_at.items() if key in owner.asked}
-        model = Model(tree.nodes(), owner.runs(), self._messages, lists, asked, self.ledger.is_retry)
+        runs = owner.runs()
+        cancelled = ((key, at) for key, at in self.ledger.cancelled_at.items() if key in runs)
+        asked = {key: at for key, at in cancelled if not owner.asked.isdisjoint((key, runs[key].signature))}
+        model = Model(tree.nodes(), runs, self._messages, lists, asked, self.ledger.is_retry)
         try:
             model.check(tree.root, tree.sent)
         except Mismatch as mismatch:
