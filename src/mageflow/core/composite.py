@@ -169,10 +169,10 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
         )
     if signature is None:
         made = run_of_removed(work, parent, key, member.signature, origin)
-        return replace(made, parent=parent.key, place=place, owner=parent.signature)
-    options = options_of(work, signature, parent)
-    made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
-    work.touch(signature, made.due_at)
+    else:
+        options = options_of(work, signature, parent)
+        made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
+        work.touch(signature, made.due_at)
     return replace(
         made,
         parent=parent.key,

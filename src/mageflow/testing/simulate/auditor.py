@@ -223,7 +223,8 @@ class Auditor:
         name = self._name(after.key)
         lost = after.failure is not None and after.failure.type in _GONE
         cause = self.ledger.runs.get(after.cause or "", after)
-        removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        removed = not self.ledger.removed.keys().isdisjoint((after.signature, cause.signature))
+        removed = removed or (after.tally is not None and after.tally.failed > 0)  # its member's failure, not its own
         removed = removed or self.ledger.is_retry(after) or self.ledger.is_retry(cause)  # of what is not kept any more
         self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:

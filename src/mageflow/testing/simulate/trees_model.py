@@ -7,24 +7,24 @@ swarm that stops cuts short depends on the moment: there the model takes what wa
 from __future__ import annotations
 
 import json
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 from mageflow.core.members import Form
 from mageflow.core.records import Origin, RunRecord
+from mageflow.core.runs import REMOVED_TASK
 from mageflow.core.status import RunStatus
 from mageflow.testing.simulate.trees import Node, Place
+from mageflow.testing.simulate.trees_bodies import Message, fails, is_tried_again, merged, normal, value_of
 
-__all__ = ["Mismatch", "Model", "Seen", "fails", "is_tried_again", "normal", "value_of"]
-
-Message: TypeAlias = dict[str, Any]
+__all__ = ["Mismatch", "Model", "Seen"]
 
 _ORIGINS = {"success": Origin.RESULT, "error": Origin.FAILURE, "done": Origin.OUTCOME}
 _FIRED = {RunStatus.SUCCEEDED: ("success", "done"), RunStatus.FAILED: ("error", "done"), RunStatus.CANCELLED: ("done",)}
 _STOPPED = "SwarmFailedError"
+_GONE = "SignatureNotFoundError"
 
 
 class Mismatch(Exception):
@@ -51,62 +51,6 @@ class Seen:
     """The task's run whose end was the end of it, if it is one."""
 
 
-# What bodies do, and what they are told: shared with the bodies themselves
-
-
-def fails(node: Node, failures: int, *, tried_again: bool) -> bool:
-    """Whether an attempt of a body fails, after so many that did."""
-    match node.act:
-        case "break" | "refuse":
-            return True
-        case "fail":
-            return failures < node.times
-        case "mend":
-            return not tried_again
-        case _:
-            return False
-
-
-def is_tried_again(run: RunRecord, runs: Mapping[str, RunRecord], is_retry: Callable[[RunRecord], bool]) -> bool:
-    """Whether a body belongs to something that is tried again as a whole."""
-    above: RunRecord | None = run
-    while above is not None:
-        if (above.tally is not None and above.tally.earlier is not None) or is_retry(above):
-            return True
-        above = runs.get(above.parent or "")
-    return False
-
-
-def normal(message: Any) -> Any:
-    """Give a message without what differs from one interleaving to the next: ids, tracebacks, numbers of attempts."""
-    if isinstance(message, list):
-        return [normal(each) for each in message]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(message, dict):
-        return message
-    fields = cast("Message", message)
-    if "run_id" in fields and "status" in fields:
-        failure = fields.get("failure")
-        return {"status": fields["status"], "value": fields.get("value"), "failure": failure and failure["type"]}
-    return {name: normal(value) for name, value in fields.items()}
-
-
-def value_of(node: Node, message: Mapping[str, Any]) -> str:
-    """Give what a body returns: it tells the whole message that it received."""
-    told = json.dumps(normal(dict(message)), sort_keys=True)
-    return f"{node.name}:{zlib.crc32(told.encode()):x}"
-
-
-def _merged(*layers: Mapping[str, Any] | None) -> Message:
-    """Merge messages, dict into dict; later wins."""
-    whole: Message = {}
-    for layer in layers:
-        for name, value in (layer or {}).items():
-            was = whole.get(name)
-            both = isinstance(was, dict) and isinstance(value, dict)
-            whole[name] = _merged(cast("Message", was), cast("Message", value)) if both else value
-    return whole
-
-
 class Model:
     """Holds what was met against what was planned.
 
@@ -117,6 +61,7 @@ class Model:
         lists: the members that a signature came to have, by its key: beside the planned ones, those that were added.
         asked: the runs that somebody asked to be cancelled, by themselves or with all of their signature, and when
             that was committed.
+        removed: the signatures that somebody removed, and when.
         is_retry: whether a run is another one, tried again.
     """
 
@@ -127,6 +72,7 @@ class Model:
         messages: Mapping[str, Sequence[Mapping[str, Any]]],
         lists: Mapping[str, Sequence[Place]],
         asked: Mapping[str, float],
+        removed: Mapping[str, float],
         is_retry: Callable[[RunRecord], bool],
     ) -> None:
         self._nodes = {node.key: node for node in nodes}
@@ -134,12 +80,15 @@ class Model:
         self._messages = messages
         self._lists = lists
         self._asked = asked
+        self._removed = removed
         self._is_retry = is_retry
         self._members: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
+        self._all_members: dict[str, list[RunRecord]] = defaultdict(list)
         self._called: dict[str, list[RunRecord]] = defaultdict(list)
         for run in runs.values():
             if run.parent is not None and run.place is not None:
                 self._members[run.parent, run.place].append(run)
+                self._all_members[run.parent].append(run)
             elif run.cause is not None and not is_retry(run):
                 self._called[run.cause].append(run)
         self._seen: dict[str, Seen] = {}
@@ -155,14 +104,24 @@ class Model:
         lives = sorted((run for run in self._runs.values() if run.cause is None), key=lambda run: run.created_at)
         _hold(bool(lives), "a tree that is started runs", root.name)
         for run in lives:
-            self._check(root, run, _merged(sent, root.bound))
+            self._check(root, run, sent, root.bound)
         others = [run.key for run in self._runs.values() if run.key not in self._seen]
         _hold(not others, "nothing runs that nobody asked for", f"{len(others)} runs: {others[:5]}")
 
-    def _check(self, node: Node, run: RunRecord, shared: Message) -> Seen:
-        seen = Seen(run, shared)
+    def _check(self, node: Node, run: RunRecord, base: Message, *layers: Mapping[str, Any] | None) -> Seen:
+        """Check a run, which begins with `base`; `layers` are merged in, and the first is what its signature binds."""
+        seen = Seen(run, merged(base, *layers))
         self._seen[run.key] = seen
         _hold(run.status.is_terminal, "all ends", f"{node.name} is {run.status}")
+        if self._check_gone(node, seen):
+            seen.failed_with = merged(base, *layers[1:])
+            if run.form is not Form.TASK:
+                seen.failed_with = seen.shared  # it has kept what it binds
+            if run.task == REMOVED_TASK:
+                _hold(not self._called.get(run.key), "nothing is called by what was never known", node.name)
+            else:
+                self._check_callbacks(node, seen)
+            return seen
         if node.form is Form.TASK:
             self._check_task(node, seen)
         elif node.form is Form.CHAIN:
@@ -171,6 +130,20 @@ class Model:
             self._check_swarm(node, seen)
         self._check_callbacks(node, seen)
         return seen
+
+    def _check_gone(self, node: Node, seen: Seen) -> bool:
+        """Whether a run failed since its signature had been removed before it began; hold that it had been."""
+        run = seen.run
+        gone = run.failure is not None and run.failure.type == _GONE and not (run.tally and run.tally.made)
+        if not gone or run.status is not RunStatus.FAILED:
+            return False
+        known = run.created_at if run.task == REMOVED_TASK else run.ended_at
+        at = self._removed.get(run.signature)
+        shown = f"{node.name} ({run.key}): removed at {at}, and {known} ({run.attempt} attempts)"
+        _hold(at is not None and known is not None and at <= known, "only what was removed is not found", shown)
+        _hold(run.message is None, "what has kept its message needs its signature no more", shown)
+        seen.failure, seen.last = _GONE, run
+        return True
 
     # Tasks
 
@@ -269,7 +242,7 @@ class Model:
             if member is None:
                 wanted = run.status is RunStatus.CANCELLED or self._is_stopped(run)
                 _hold(wanted, "every member runs", f"{shown}, and member {number} has no run")
-                told = not place.node.done or not self._has_begun(run)
+                told = not place.node.done or not self._has_begun(run) or place.node.key in self._removed
                 _hold(told, "done callbacks of members that are told off fire", f"{shown}, member {number}")
             elif member.run.status is RunStatus.SUCCEEDED:
                 values.append(member.value)
@@ -304,9 +277,8 @@ class Model:
             return None
         member = found[0]
         self._slots[run.key, number] = member.key
-        shared = _merged(base, place.node.bound, place.own, node.bound)
         _hold(self._nodes.get(member.signature) is place.node, "members stand in their places", place.node.name)
-        seen = self._check(place.node, member, shared)
+        seen = self._check(place.node, member, base, place.node.bound, place.own, node.bound)
         ended = run.ended_at is not None and member.ended_at is not None and member.ended_at <= run.ended_at
         _hold(ended, "a join waits for all members", f"{node.name} ({run.key}) and its member {number}")
         return seen
@@ -341,15 +313,35 @@ class Model:
         for slot, nodes in node.callbacks():
             if slot in _FIRED[run.status]:
                 base = self._base(slot, seen)
-                wanted += [(_ORIGINS[slot], each, _merged(base, each.bound)) for each in nodes]
+                wanted += [(_ORIGINS[slot], each, base) for each in nodes]
         called = sorted(self._called.get(run.key, ()), key=lambda each: each.created_at)
         shown = f"{node.name} ({run.key}) is {run.status}"
         met = Counter((each.origin.value, self._name(each.signature)) for each in called)
         planned = Counter((origin.value, each.name) for origin, each, _ in wanted)
         _hold(met == planned, "each callback fires once", f"{shown}: {dict(met)}, not {dict(planned)}")
-        for origin, callback, message in wanted:
+        vague = self._is_vague(seen)
+        for origin, callback, base in wanted:
             at = next(at for at, each in enumerate(called) if (each.origin, each.signature) == (origin, callback.key))
-            self._check(callback, called.pop(at), message)
+            if vague and origin is Origin.FAILURE:
+                self._take(called.pop(at))
+            else:
+                self._check(callback, called.pop(at), base, callback.bound)
+
+    def _is_vague(self, seen: Seen) -> bool:
+        """Whether it failed with a run that never began, and what that would have begun with may be gone in part.
+
+        What ended does not keep what it bound: so where several signatures were removed, nobody knows it any more.
+        """
+        last = seen.last
+        never_began = last is not None and last.failure is not None and last.failure.type == _GONE
+        return never_began and len(self._removed) > 1
+
+    def _take(self, run: RunRecord) -> None:
+        """Take a run as it is, with all that it led to."""
+        self._seen[run.key] = Seen(run, {})
+        _hold(run.status.is_terminal, "all ends", f"{run.task} is {run.status}")
+        for each in (*self._called.get(run.key, ()), *self._all_members.get(run.key, ())):
+            self._take(each)
 
     def _name(self, signature: str) -> str:
         node = self._nodes.get(signature)
