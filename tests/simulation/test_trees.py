@@ -16,7 +16,7 @@ import pytest
 from mageflow.core.members import Form
 from mageflow.runtime.gathering import Gathering
 from mageflow.testing.simulate import TreeFailed, simulate_trees
-from mageflow.testing.simulate.trees import DEEPEST, TREES, Node, draw_trees
+from mageflow.testing.simulate.trees import ALERT, DEEPEST, TREES, Node, draw_trees
 from mageflow.testing.simulate.trees_shrink import shrink, told_shrunk
 
 # Read at import: the house's fixture hides MAGEFLOW_* from the tests themselves.
@@ -64,6 +64,7 @@ def test_trees_are_of_all_shapes() -> None:
     assert {node.form for node in nodes if node.success and node.error and node.done} == set(Form)
     assert set(inner) == set(Form), "and members"
     assert any(not node.members and node.form is Form.SWARM and node.closed for node in nodes), "a swarm may be empty"
+    assert any(each.task == ALERT for node in nodes for each in node.error), "error callbacks take all failures"
     assert len({tree.picture() for tree in trees}) > 1900
 
 

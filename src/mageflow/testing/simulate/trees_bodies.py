@@ -10,9 +10,21 @@ from typing import Any, TypeAlias, cast
 from mageflow.core.records import RunRecord
 from mageflow.testing.simulate.trees import Node
 
-__all__ = ["Message", "fails", "is_tried_again", "merged", "normal", "value_of"]
+__all__ = [
+    "BODIES_FAILURES",
+    "Message",
+    "fails",
+    "is_tried_again",
+    "merged",
+    "normal",
+    "told_of",
+    "value_of",
+    "words_of",
+]
 
 Message: TypeAlias = dict[str, Any]
+
+BODIES_FAILURES = ("Failing", "NonRetryable")
 
 
 def fails(node: Node, failures: int, *, tried_again: bool) -> bool:
@@ -48,7 +60,19 @@ def normal(message: Any) -> Any:
     if "run_id" in fields and "status" in fields:
         failure = fields.get("failure")
         return {"status": fields["status"], "value": fields.get("value"), "failure": failure and failure["type"]}
+    if "type" in fields and "traceback" in fields:
+        return told_of(fields["type"], fields["message"])
     return {name: normal(value) for name, value in fields.items()}
+
+
+def told_of(kind: str, message: str) -> Message:
+    """Give what is to be known of a failure: a body's in its own words."""
+    return {"type": kind, "message": message if kind in BODIES_FAILURES else None}
+
+
+def words_of(node: Node, failures: int) -> str:
+    """Give what a failing body says, after so many that failed."""
+    return f"attempt {failures} of {node.name}"
 
 
 def value_of(node: Node, message: Mapping[str, Any]) -> str:

@@ -16,8 +16,18 @@ from mageflow.core.members import Form
 from mageflow.core.records import Origin, RunRecord
 from mageflow.core.runs import REMOVED_TASK
 from mageflow.core.status import RunStatus
-from mageflow.testing.simulate.trees import Node, Place
-from mageflow.testing.simulate.trees_bodies import Message, fails, is_tried_again, merged, normal, value_of
+from mageflow.testing.simulate.trees import ALERT, Node, Place
+from mageflow.testing.simulate.trees_bodies import (
+    BODIES_FAILURES,
+    Message,
+    fails,
+    is_tried_again,
+    merged,
+    normal,
+    told_of,
+    value_of,
+    words_of,
+)
 
 __all__ = ["Mismatch", "Model", "Seen"]
 
@@ -47,6 +57,12 @@ class Seen:
     failure: str | None = None
     failed_with: Message = field(default_factory=dict[str, Any])
     """What its error callbacks get."""
+    failures: list[Message] = field(default_factory=list[Message])
+    """What its error callbacks may hear of: its failure, or those of a swarm's members, in their order."""
+    fewest: int = 1
+    """How many of these they do, at the least: a swarm calls them when so many have failed, and others may later."""
+    own: list[Message] = field(default_factory=list[Message])
+    """What it counts for in the failures of a swarm that it is in."""
     last: RunRecord | None = None
     """The task's run whose end was the end of it, if it is one."""
 
@@ -143,6 +159,7 @@ class Model:
         _hold(at is not None and known is not None and at <= known, "only what was removed is not found", shown)
         _hold(run.message is None, "what has kept its message needs its signature no more", shown)
         seen.failure, seen.last = _GONE, run
+        seen.own = seen.failures = [told_of(_GONE, "")]
         return True
 
     # Tasks
@@ -170,7 +187,8 @@ class Model:
             _hold(_plain(run.result) == seen.value, "a result is what the body returned", shown)
         else:
             seen.failure = run.failure.type if run.failure is not None else ""
-            _hold(seen.failure in ("Failing", "NonRetryable"), "a failure is the body's", f"{shown}: {run.failure}")
+            _hold(seen.failure in BODIES_FAILURES, "a failure is the body's", f"{shown}: {run.failure}")
+            seen.own = seen.failures = [told_of(seen.failure, words_of(node, failures - 1))]
 
     def _may_be_cancelled(self, run: RunRecord) -> bool:
         """Whether somebody cancelled it, or it had not begun when its swarm was stopped."""
@@ -205,7 +223,7 @@ class Model:
             if member is None:
                 break
             earlier = before.run.ended_at if before is not None else None
-            in_turn = earlier is None or member.run.created_at >= earlier or self._is_adopted(run, member)
+            in_turn = earlier is None or member.run.created_at >= earlier or member.run.parent != run.key
             _hold(in_turn, "a step begins when the one before has ended", f"{shown}, step {number}")
             before = member
             begun += 1
@@ -231,6 +249,7 @@ class Model:
         complete = begun == len(node.members) or wanted is RunStatus.FAILED
         _hold(status is wanted and complete, "a chain ends as its last step does", shown)
         seen.value, seen.failure = last.value, last.failure
+        seen.own, seen.failures, seen.fewest = last.own, last.failures, last.fewest
 
     def _check_swarm(self, node: Node, seen: Seen) -> None:
         run = seen.run
@@ -246,12 +265,15 @@ class Model:
                 _hold(told, "done callbacks of members that are told off fire", f"{shown}, member {number}")
             elif member.run.status is RunStatus.SUCCEEDED:
                 values.append(member.value)
+            elif member.run.status is RunStatus.FAILED:
+                seen.failures += member.own
         seen.failed_with = seen.shared
         if run.status is RunStatus.CANCELLED:
             _hold(self._may_be_cancelled(run), "nothing is cancelled that nobody cancelled", shown)
         elif self._is_stopped(run):
             _hold(run.status is RunStatus.FAILED, "a swarm with too many failures has failed", shown)
-            seen.failure = _STOPPED
+            seen.failure, seen.own = _STOPPED, [told_of(_STOPPED, "")]
+            seen.fewest = node.stop_after or 1
             _hold(run.failure is not None and run.failure.type == _STOPPED, "a failed swarm says so", shown)
         else:
             _hold(run.status is RunStatus.SUCCEEDED, "failures below the limit do not stop a swarm", shown)
@@ -283,9 +305,6 @@ class Model:
         _hold(ended, "a join waits for all members", f"{node.name} ({run.key}) and its member {number}")
         return seen
 
-    def _is_adopted(self, run: RunRecord, member: Seen) -> bool:
-        return member.run.parent != run.key
-
     def _check_tally(self, node: Node, seen: Seen, count: int) -> None:
         run = seen.run
         tally = run.tally
@@ -295,15 +314,14 @@ class Model:
         ends: Counter[RunStatus] = Counter()
         for number in range(count):
             key = self._slots.get((run.key, number))
-            own = key is not None and (self._runs[key].parent == run.key or self._succeeded(key))
+            own = key is not None and (
+                self._runs[key].parent == run.key or self._runs[key].status is RunStatus.SUCCEEDED
+            )
             ends[self._runs[key].status if own and key is not None else RunStatus.CANCELLED] += 1
         met = (tally.total, tally.made, tally.succeeded, tally.failed, tally.cancelled)
         statuses = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
         wanted = (count, count, *(ends[status] for status in statuses))
         _hold(met == wanted, "the tally adds up", f"{node.name} ({run.key}, {run.status}): {met}, not {wanted}")
-
-    def _succeeded(self, key: str) -> bool:
-        return self._runs[key].status is RunStatus.SUCCEEDED
 
     # Callbacks
 
@@ -322,10 +340,24 @@ class Model:
         vague = self._is_vague(seen)
         for origin, callback, base in wanted:
             at = next(at for at, each in enumerate(called) if (each.origin, each.signature) == (origin, callback.key))
+            run = called.pop(at)
             if vague and origin is Origin.FAILURE:
-                self._take(called.pop(at))
+                self._take(run)
+            elif callback.task == ALERT:
+                self._check(callback, run, base | self._alerted(seen, run), callback.bound)
             else:
-                self._check(callback, called.pop(at), base, callback.bound)
+                self._check(callback, run, base, callback.bound)
+
+    def _alerted(self, seen: Seen, callback: RunRecord) -> Message:
+        """Give the failures that a callback was told of, and hold that they are those it was to be told of."""
+        for message in self._messages.get(callback.key, ())[:1]:
+            told = normal(message["failures"])
+            shown = f"{callback.key}: {told} of {seen.failures}, at least {seen.fewest}"
+            left = iter(seen.failures)
+            _hold(all(each in left for each in told), "an error callback hears of failures in their order", shown)
+            _hold(len(told) >= seen.fewest, "an error callback hears of all failures that there were", shown)
+            return {"failures": message["failures"]}
+        return {}
 
     def _is_vague(self, seen: Seen) -> bool:
         """Whether it failed with a run that never began, and what that would have begun with may be gone in part.

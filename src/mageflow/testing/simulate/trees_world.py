@@ -6,10 +6,13 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict
 
 from mageflow.core.options import Options
 from mageflow.errors import NonRetryable
+from mageflow.models.message import ErrorValue, TaskFailure
 from mageflow.runtime.bodies import Body as Shape
 from mageflow.runtime.bodies import inspect_body
 from mageflow.runtime.context import current_run
@@ -19,8 +22,8 @@ from mageflow.testing.simulate.auditor import Auditor
 from mageflow.testing.simulate.ledger import Body
 from mageflow.testing.simulate.loop import VirtualLoop
 from mageflow.testing.simulate.process import Process
-from mageflow.testing.simulate.trees import TASKS, Node, Tree, draw_trees
-from mageflow.testing.simulate.trees_bodies import fails, is_tried_again, value_of
+from mageflow.testing.simulate.trees import ALERT, TASKS, Node, Tree, draw_trees
+from mageflow.testing.simulate.trees_bodies import fails, is_tried_again, value_of, words_of
 from mageflow.testing.simulate.trees_model import Mismatch, Model
 from mageflow.testing.simulate.trees_owner import Owner
 from mageflow.testing.simulate.weather import SimulationFailed
@@ -84,6 +87,14 @@ def simulate_trees(seed: int, trees: Sequence[Tree] | None = None, *, without: C
         raise TreeFailed(
             seed, failure.invariant, told, trees=grown, culprit=world.culprit, without=without
         ) from failure
+
+
+class _Alert(BaseModel):
+    """What an error callback takes that hears of all that failed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    failures: Annotated[list[TaskFailure], ErrorValue()]
 
 
 class _TreeAuditor(Auditor):
@@ -157,11 +168,12 @@ class _TreeWorld(World):
         registry = TaskRegistry()
         for name in names:
             fn = self._body(process)
-            registry.register(RegisteredTask(name=name, fn=fn, body=_shape(), options=Options()))
+            registry.register(RegisteredTask(name=name, fn=fn, body=_shapes()[name], options=Options()))
         return registry
 
     def _body(self, process: Process) -> Callable[[dict[str, Any]], Any]:
-        async def body(message: dict[str, Any]) -> Any:
+        async def body(received: dict[str, Any] | _Alert) -> Any:
+            message = received.model_dump(mode="json") if isinstance(received, _Alert) else received
             process.check()
             run = current_run()
             call = self.auditor.begin(process, run.id, run.attempt, message)
@@ -183,14 +195,17 @@ class _TreeWorld(World):
         if fails(node, run.failures, tried_again=is_tried_again(run, self.ledger.runs, self.ledger.is_retry)):
             final = node.act == "refuse"
             self.auditor.end(call, "final" if final else "error")
-            raise NonRetryable("never again") if final else Failing(f"attempt {run.failures} of {node.name}")
+            words = words_of(node, run.failures)
+            raise NonRetryable(words) if final else Failing(words)
         value = value_of(node, call.message)
         self.auditor.end(call, "value", value)
         return value
 
 
 @cache
-def _shape() -> Shape:
+def _shapes() -> dict[str, Shape]:
     async def body(message: dict[str, Any]) -> Any: ...
 
-    return inspect_body(body, "body", None)
+    async def alert(message: _Alert) -> Any: ...
+
+    return {name: inspect_body(alert if name == ALERT else body, "body", None) for name in TASKS}
