@@ -77,9 +77,10 @@ class Giving:
         wish = self._wishes[wished[0]]
         return Wish(wished, wish.limit, wish.redeliver_after)
 
-    def take(self, wish: Wish, rows: Sequence[OutboxRow]) -> list[OutboxRow]:
-        """Keep what was given along with a commit; gives back what nobody wants any more."""
-        if len(rows) >= wish.limit:
+    def take(self, wish: Wish, rows: Sequence[OutboxRow], put: Collection[OutboxRow]) -> list[OutboxRow]:
+        """Keep what was given along with a commit that put `put`; gives back what nobody wants any more."""
+        keys = {row.key for row in rows}
+        if len(rows) >= wish.limit or any(row.key not in keys and row.route in wish.routes for row in put):
             self._unseen.update(wish.routes)
         self._given += [row for row in rows if row.route in self._wishes]
         return [row for row in rows if row.route not in self._wishes]

@@ -15,19 +15,22 @@ _OLDEST = 2.0
 
 
 class ServerTime:
-    """Tells it a little late at most, never early: what is due by the server is due here."""
+    """Tells it a little early at most, never late: what is made due at that time is due by the server too.
+
+    So a claim may seem to come too early by it; who is refused for that is to be refused at the server's own time.
+    """
 
     def __init__(self) -> None:
         self._ahead: float | None = None
         self._noted = 0.0
 
     def note(self, time: float, sent: float) -> None:
-        """Take note of an answer: the server's time, and when the question was sent by the loop's."""
+        """Take note of an answer that came now: the server's time, and when the question was sent by the loop's."""
         now = asyncio.get_running_loop().time()
         if now - sent > _SLOWEST:
             return
-        ahead = time - sent
-        if self._ahead is None or ahead < self._ahead or now - self._noted > _FRESH:
+        ahead = time - now
+        if self._ahead is None or ahead > self._ahead or now - self._noted > _FRESH:
             self._ahead = ahead
             self._noted = now
 

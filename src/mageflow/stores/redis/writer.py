@@ -296,7 +296,7 @@ class Writer:
             again += [event for event in members if self._may_try_again(event, outcome)]
         given = set(parcel.wish.routes) if parcel.wish is not None else set[str]()
         self._site.tell_of({route for outcome in done[earlier:] for route in outcome.routes} - given)
-        if parcel.wish is not None and (left := self._giving.take(parcel.wish, committed.given)):
+        if parcel.wish is not None and (left := self._giving.take(parcel.wish, committed.given, parcel.rows)):
             self._give_back(left)
         return again
 
