@@ -17,7 +17,7 @@ from mageflow.stores.redis import scripts
 from mageflow.stores.redis.draft import Draft, Outcome
 from mageflow.stores.redis.scripts import Command, Commit, Looked
 
-__all__ = ["Claim", "Group", "Pull"]
+__all__ = ["Claim", "Group", "Pull", "grouped"]
 
 logger = logging.getLogger("mageflow.store")
 
@@ -156,3 +156,11 @@ class Group:
                 if looked is not None:
                     next_due = looked.now if self._is_cut_short else looked.next_due
                 pull.future.set_result(Claims(tuple(pull.replies), next_due))
+
+
+def grouped(pulls: Sequence[Pull]) -> list[Group]:
+    """Put pulls for the same work together: they share one look at the outbox."""
+    groups: dict[tuple[frozenset[str], frozenset[str]], list[Pull]] = {}
+    for pull in pulls:
+        groups.setdefault((pull.routes, pull.tasks), []).append(pull)
+    return [Group(each) for each in groups.values()]

@@ -29,7 +29,7 @@ class Memory:
         self._records: dict[str, Record] = {}
         self._distrusted: dict[str, int] = {}
 
-    def __contains__(self, key: str) -> bool:
+    def __contains__(self, key: object) -> bool:
         return key in self._records
 
     def recall(self, keys: Iterable[str]) -> dict[str, Record]:

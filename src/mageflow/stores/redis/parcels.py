@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from asyncio import Future
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Container, Iterator, Sequence
 
 from mageflow.core.decision import Decide, Decision
-from mageflow.core.records import OutboxRow
+from mageflow.core.records import OutboxRow, RunRecord
+from mageflow.core.status import RunStatus
 from mageflow.stores.redis import scripts
 from mageflow.stores.redis.draft import Outcome, merged
 from mageflow.stores.redis.giving import Giving
+from mageflow.stores.redis.layout import companions_of
 from mageflow.stores.redis.scripts import Command, Wish
 from mageflow.stores.redis.site import Site
 
-__all__ = ["Event", "Parcel", "packed"]
+__all__ = ["Event", "Parcel", "needed_next", "packed"]
 
 _MOST_RECORDS = 200
 """Records that one script writes, where no single decision writes more: the server does nothing else meanwhile."""
@@ -83,3 +85,16 @@ def _parcel(events: Sequence[Event], site: Site, giving: Giving) -> Parcel:
     )
     rows = [row for plan, _ in plans for _, row in plan.rows.values()] if wish is not None else ()
     return Parcel(command, [[events[place] for place in places] for _, places in plans], rows, wish)
+
+
+def needed_next(events: Sequence[Event], memory: Container[str]) -> dict[str, None]:
+    """Give what the ends of the runs that begin now will be decided on, as far as it is not known."""
+    return {
+        key: None
+        for event in events
+        if event.outcome is not None
+        for record in event.outcome.changed.values()
+        if isinstance(record, RunRecord) and record.status is RunStatus.RUNNING
+        for key in companions_of(record)
+        if key not in memory
+    }

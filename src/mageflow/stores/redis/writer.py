@@ -9,37 +9,30 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections import deque
 from collections.abc import Callable, Collection, Iterable, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from mageflow.core.decision import Decide, Decision
-from mageflow.core.records import OutboxRow, RunRecord
-from mageflow.core.status import RunStatus
+from mageflow.core.records import OutboxRow
 from mageflow.errors import StoreConflictError, StoreError, StoreUnavailableError
 from mageflow.ports.store import Claims
 from mageflow.stores.redis import scripts
-from mageflow.stores.redis.claims import Claim, Group, Pull
+from mageflow.stores.redis.claims import Claim, Group, Pull, grouped
 from mageflow.stores.redis.draft import Draft, Outcome, Wanted, merged
 from mageflow.stores.redis.faults import translated
 from mageflow.stores.redis.giving import Giving
-from mageflow.stores.redis.layout import companions_of
 from mageflow.stores.redis.link import Link, pause, stop
 from mageflow.stores.redis.memory import Memory
-from mageflow.stores.redis.parcels import Event, Parcel, packed
-from mageflow.stores.redis.scripts import Command, Commit, Read
+from mageflow.stores.redis.parcels import Event, Parcel, needed_next, packed
+from mageflow.stores.redis.scripts import Commit, Read
 from mageflow.stores.redis.site import Site
-from mageflow.stores.redis.timing import ServerTime
+from mageflow.stores.redis.timing import Crowd, ServerTime
 
 __all__ = ["Writer"]
 
 _MOST_ITEMS = 256
-_MANY, _LATELY = 32, 0.064
-"""Where so many events have come in so many seconds, there are several in a batch anyhow, ..."""
-_GATHERING = 0.008
-"""... and for so many seconds more are waited for: a batch costs this process and the server more than an event."""
 _CONFLICTS = 40
 """How often newer revisions may turn up; with as many processes at one record, somebody has got through each time."""
 _RELOADS = 5
@@ -67,7 +60,7 @@ class Writer:
         self._time = ServerTime()
         self._waiting: list[Event | Pull] = []
         self._task: asyncio.Task[None] | None = None
-        self._latest: deque[float] = deque(maxlen=_MANY)
+        self._crowd = Crowd()
 
     async def commit(self, keys: Collection[str], decide: Decide, token: str) -> Decision:
         """Decide an event and commit the decision."""
@@ -82,14 +75,9 @@ class Writer:
 
     def _put(self, item: Event | Pull) -> None:
         self._waiting.append(item)
-        self._latest.append(asyncio.get_running_loop().time())
+        self._crowd.note_arrival()
         if self._task is None:
             self._task = asyncio.create_task(self._serve())
-
-    def _is_busy(self) -> bool:
-        """Whether so much has come lately that it is better done in larger batches."""
-        latest = self._latest
-        return len(latest) == _MANY and latest[-1] - latest[0] < _LATELY and len(self._waiting) < _MANY
 
     def forget(self, key: str) -> None:
         """Read this record before it is decided on again."""
@@ -104,14 +92,16 @@ class Writer:
         batch: list[Event | Pull] = []
         try:
             while self._waiting:
-                if self._is_busy():
-                    await asyncio.sleep(_GATHERING)
+                if (pause_for := self._crowd.pause(len(self._waiting))) > 0:
+                    await asyncio.sleep(pause_for)
                 batch, self._waiting = self._waiting[:_MOST_ITEMS], self._waiting[_MOST_ITEMS:]
                 batch = [item for item in batch if not item.future.done()]
+                self._crowd.note_batch(len(batch))
                 try:
                     await self._handle(batch)
                 except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
                     self._fail(batch, error)
+                self._crowd.note_end()
         finally:
             self._task = None
             closed = StoreUnavailableError(f"{self._link.location}: the store was closed meanwhile; ask again")
@@ -126,7 +116,7 @@ class Writer:
 
     async def _handle(self, batch: Sequence[Event | Pull]) -> None:
         events = [item for item in batch if isinstance(item, Event)]
-        groups = _grouped([item for item in batch if isinstance(item, Pull)])
+        groups = grouped([item for item in batch if isinstance(item, Pull)])
         if events:
             decided = await self._decide(events)
             again = await self._commit(decided, groups)
@@ -225,7 +215,8 @@ class Writer:
         parcels = list(packed(to_send, self._site, self._giving))
         looks = [group.look(self._site.space, self._site.now()) for group in groups]
         sent = asyncio.get_running_loop().time()
-        ahead = self._ahead(to_send)
+        unknown = needed_next(to_send, self._memory)
+        ahead = [scripts.load(self._site.space, unknown, companions=False)] if unknown else []
         try:
             commands = [*(parcel.command for parcel in parcels), *looks]
             answers = await self._link.send([*commands, *ahead]) if commands else []
@@ -254,19 +245,6 @@ class Writer:
             if not isinstance(answer, ResponseError):
                 self._remember(scripts.read_loaded(answer))
         return again
-
-    def _ahead(self, events: Iterable[Event]) -> list[Command]:
-        """Ask along for what the ends of the runs that begin now will be decided on, as far as it is not known."""
-        keys = {
-            key: None
-            for event in events
-            if event.outcome is not None
-            for record in event.outcome.changed.values()
-            if isinstance(record, RunRecord) and record.status is RunStatus.RUNNING
-            for key in companions_of(record)
-            if key not in self._memory
-        }
-        return [scripts.load(self._site.space, keys, companions=False)] if keys else []
 
     def _remember(self, read: Read) -> None:
         found = {key: None if isinstance(record, Exception) else record for key, record in read.records.items()}
@@ -410,11 +388,3 @@ class Writer:
                 claim.heard(True)
         self._site.tell_of({route for outcome in done for route in outcome.routes})
         self._site.ring(done)
-
-
-def _grouped(pulls: Sequence[Pull]) -> list[Group]:
-    """Put pulls for the same work together: they share one look at the outbox."""
-    groups: dict[tuple[frozenset[str], frozenset[str]], list[Pull]] = {}
-    for pull in pulls:
-        groups.setdefault((pull.routes, pull.tasks), []).append(pull)
-    return [Group(each) for each in groups.values()]
