@@ -43,48 +43,35 @@ class ServerTime:
         return now + self._ahead
 
 
-_MANY, _LATELY = 32, 0.32
-"""A crowd is so many events in so many seconds, ..."""
+_BATCHES = 16
 _TOGETHER = 1.5
-"""... of which so many are in a batch: who does one thing after another is not to wait between them."""
-_SHORTEST, _LONGEST = 0.008, 0.05
-"""Seconds for which more are waited for, between which it is as long as the last batch took: a batch costs this process
-and the server more than an event in it."""
-_WORTH = 4
-"""Events in a batch for which that was worth while."""
-_NOT_AGAIN = 64
-"""Batches after which it is tried again, where it was not."""
+"""Events in a batch, of the latest ones: who does one thing after another is not to wait between them."""
+_TURNS = 32
+"""Turns of the event loop for which more events are waited for: a batch costs this process and the server more than an
+event in it."""
+_IDLE = 60e-6
+"""Seconds of a turn in which nothing else was done: who would bring more waits for us."""
 
 
 class Crowd:
-    """Says when so much comes at once that it is better done in larger batches."""
+    """Waits for more where several events come together, for as long as the process is busy with other things."""
 
     def __init__(self) -> None:
-        self._arrivals: deque[float] = deque(maxlen=_MANY)
-        self._sizes: deque[int] = deque(maxlen=_MANY // 2)
-        self._begun = self._took = 0.0
-        self._paused = False
-        self._spared = 0
+        self._sizes: deque[int] = deque(maxlen=_BATCHES)
 
-    def note_arrival(self) -> None:
-        """An event has come."""
-        self._arrivals.append(asyncio.get_running_loop().time())
-
-    def note_batch(self, size: int) -> None:
-        """So many are done together now."""
-        self._begun = asyncio.get_running_loop().time()
+    def note(self, size: int) -> None:
+        """So many are done together."""
         self._sizes.append(size)
-        self._spared = _NOT_AGAIN if self._paused and size < _WORTH else max(0, self._spared - 1)
-        self._paused = False
 
-    def note_end(self) -> None:
-        """They are done."""
-        self._took = asyncio.get_running_loop().time() - self._begun
-
-    def pause(self, waiting: int) -> float:
-        """Give the seconds to wait for more, where so many wait already."""
-        arrivals = self._arrivals
-        if self._spared or waiting >= _MANY or len(arrivals) < _MANY or arrivals[-1] - arrivals[0] > _LATELY:
-            return 0.0
-        self._paused = sum(self._sizes) >= _TOGETHER * len(self._sizes)
-        return min(max(_SHORTEST, self._took), _LONGEST) if self._paused else 0.0
+    async def gather(self) -> None:
+        """Let the others have their turn."""
+        if sum(self._sizes) < _TOGETHER * _BATCHES:
+            return
+        loop = asyncio.get_running_loop()
+        before = loop.time()
+        for _ in range(_TURNS):
+            await asyncio.sleep(0)
+            now = loop.time()
+            if now - before < _IDLE:
+                return
+            before = now

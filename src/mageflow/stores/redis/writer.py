@@ -75,7 +75,6 @@ class Writer:
 
     def _put(self, item: Event | Pull) -> None:
         self._waiting.append(item)
-        self._crowd.note_arrival()
         if self._task is None:
             self._task = asyncio.create_task(self._serve())
 
@@ -92,16 +91,14 @@ class Writer:
         batch: list[Event | Pull] = []
         try:
             while self._waiting:
-                if (pause_for := self._crowd.pause(len(self._waiting))) > 0:
-                    await asyncio.sleep(pause_for)
+                await self._crowd.gather()
                 batch, self._waiting = self._waiting[:_MOST_ITEMS], self._waiting[_MOST_ITEMS:]
                 batch = [item for item in batch if not item.future.done()]
-                self._crowd.note_batch(len(batch))
+                self._crowd.note(len(batch))
                 try:
                     await self._handle(batch)
                 except Exception as error:  # noqa: BLE001 - whoever waits must hear of it, whatever it is
                     self._fail(batch, error)
-                self._crowd.note_end()
         finally:
             self._task = None
             closed = StoreUnavailableError(f"{self._link.location}: the store was closed meanwhile; ask again")
