@@ -51,7 +51,7 @@ local function give(routes, limit, every, redeliver_after, longest, now)
     table.sort(due, comes_before)
 
     local oldest = {}
-    for n = 1, limit do oldest[n] = (taken + n - 1) % every == every - 1 end
+    for n = 1, math.min(limit, #due) do oldest[n] = (taken + n - 1) % every == every - 1 end
 
     local rows = {}
     for _, chosen in ipairs(choose(due, oldest)) do
