@@ -190,7 +190,7 @@ async def test_its_program_runs_on_hatchet_unchanged(
         (report,) = await mage.find_runs(task_name=program.REPORT)
         assert await report.result(timeout=10)
     assert (report_of(folder.parent)["parsed"], report_of(folder.parent)["failed"]) == (5, 1)
-    assert {run.name for run in played.runs} >= {"mageflow-demo-read_file", "mageflow-demo-write_report"}
+    assert {run.name for run in played.runs} >= {"mageflow-demo_read_file", "mageflow-demo_write_report"}
 
 
 @pytest.mark.skipif("HATCHET_CLIENT_TOKEN" not in GIVEN, reason="no Hatchet server: set HATCHET_CLIENT_TOKEN")

@@ -127,9 +127,7 @@ class ServerPlace:
         """Have worker processes, for `async with`: those that a team would start."""
         if self._engine is Engine.TASKIQ:
             # From where there is no module but mageflow's: Taskiq looks for modules in the current folder first.
-            own = (
-                f"-m taskiq worker mageflow.cli.demo.engine:engine {_PROGRAM} --log-level ERROR --shutdown-timeout 2"
-            )
+            own = f"-m taskiq worker mageflow.cli.demo.engine:engine {_PROGRAM} --log-level ERROR --shutdown-timeout 2"
             commands = [f"{own} --workers {processes} --max-async-tasks {_BODIES}"]
         else:
             commands = [f"-m mageflow.cli.demo.on_hatchet demo-{n + 1} {_BODIES}" for n in range(processes)]
