@@ -225,14 +225,14 @@ def test_a_store_and_an_engine_that_do_not_go_together_are_wrong_usage(
     assert says in wrong_usage(mageflow("demo", str(folder), *arguments, cwd=folder.parent))
 
 
-def missing(folder: Path, package: str) -> dict[str, str]:
-    """Give an environment in which a package is not installed."""
+def without(folder: Path, package: str) -> str:
+    """Give a PYTHONPATH on which a package is not installed."""
     place = folder.parent / "packages"
     place.mkdir(exist_ok=True)
     (place / f"{package}.py").write_text(
         f"raise ModuleNotFoundError('as if it were not there', name={package!r})", encoding="utf-8"
     )
-    return {"PYTHONPATH": f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"}
+    return f"{place}{os.pathsep}{os.environ.get('PYTHONPATH', '')}"
 
 
 @pytest.mark.parametrize(
@@ -246,9 +246,8 @@ def missing(folder: Path, package: str) -> dict[str, str]:
 def test_a_package_that_is_missing_is_named_with_what_installs_it(
     folder: Path, engine: str, package: str, extra: str
 ) -> None:
-    said = refusal(
-        mageflow("demo", str(folder), "--engine", engine, "--store", UNREACHABLE, **missing(folder, package))
-    )
+    arguments = ["demo", str(folder), "--engine", engine, "--store", UNREACHABLE]
+    said = refusal(mageflow(*arguments, PYTHONPATH=without(folder, package)))
     assert f"--engine {engine} needs {package}, which is not installed. Run: pip install {extra}" in said
 
 
@@ -264,9 +263,8 @@ def test_a_redis_that_is_away_is_one_line(folder: Path) -> None:
 
 def test_a_hatchet_without_a_token_or_a_server_is_one_line(folder: Path, played: FakeServer) -> None:
     arguments = ["demo", str(folder), "--engine", "hatchet", "--store", UNREACHABLE]
-    kept = {name for name in os.environ if name.startswith("HATCHET_")}
     assert "HATCHET_CLIENT_TOKEN is not set" in refusal(
-        mageflow(*arguments, cwd=folder.parent, **dict.fromkeys(kept, ""))
+        mageflow(*arguments, cwd=folder.parent, HATCHET_CLIENT_TOKEN="")
     )
     assert "HATCHET_CLIENT_TOKEN is not a token" in refusal(
         mageflow(*arguments, cwd=folder.parent, HATCHET_CLIENT_TOKEN="no")

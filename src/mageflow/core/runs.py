@@ -34,6 +34,7 @@ __all__ = [
     "control_of",
     "go_on_later",
     "has_begun",
+    "is_held",
     "move",
     "new_run",
     "options_of",
@@ -59,13 +60,17 @@ def control_among(work: Work, keys: Iterable[str], own: Control = Control.NONE) 
     strongest = own
     for key in keys:
         ancestor = work.run(key)
-        if ancestor is not None and ancestor.control.rank > strongest.rank:
+        if ancestor is None or ancestor.control is Control.NONE:
+            continue
+        if ancestor.control.rank > strongest.rank:
             strongest = ancestor.control
     return strongest
 
 
 def control_of(work: Work, run: RunRecord) -> Control:
     """Give the strongest control that reaches a run: its own, or one of its lineage."""
+    if not run.lineage:
+        return run.control
     work.need(run.lineage)
     return control_among(work, run.lineage, run.control)
 
@@ -80,6 +85,11 @@ def move(run: RunRecord, status: RunStatus) -> None:
 def has_begun(run: RunRecord) -> bool:
     """Whether something of the run was executed, or, of a chain or swarm, whether its members are being made."""
     return run.started_at is not None
+
+
+def is_held(signature: SignatureRecord | None) -> bool:
+    """Whether somebody holds all runs of a signature, and those that are still to be made."""
+    return signature is not None and signature.control in HOLDING
 
 
 def run_row(run: RunRecord) -> OutboxRow:
@@ -189,7 +199,7 @@ def new_run(
     since: float | None = None
     if cause is not None and cause.hops < LONGEST_LINE:
         since = cause.since if cause.since is not None else cause.due_at
-    if held or signature.control in HOLDING:
+    if held or is_held(signature):
         status = RunStatus.SUSPENDED
     elif due_at > now:
         status = RunStatus.SCHEDULED
@@ -259,17 +269,21 @@ def callbacks_of(run: RunRecord) -> list[tuple[Slot, int, str]]:
 
     They are those of its end; of a swarm that is stopping, its error callbacks already.
     """
-    done = [(Slot.DONE, place, key) for place, key in enumerate(run.on_done)]
-    error = [(Slot.ERROR, place, key) for place, key in enumerate(run.on_error)]
+    if not (run.on_success or run.on_error or run.on_done):
+        return []
     match run.status:
         case RunStatus.SUCCEEDED:
-            return [*((Slot.SUCCESS, place, key) for place, key in enumerate(run.on_success)), *done]
+            return [*_listed(Slot.SUCCESS, run.on_success), *_listed(Slot.DONE, run.on_done)]
         case RunStatus.FAILED:
-            return [*error, *done]
+            return [*_listed(Slot.ERROR, run.on_error), *_listed(Slot.DONE, run.on_done)]
         case RunStatus.CANCELLED:
-            return done
+            return _listed(Slot.DONE, run.on_done)
         case _:
-            return error if run.tally is not None and run.tally.stopping else []
+            return _listed(Slot.ERROR, run.on_error) if run.tally is not None and run.tally.stopping else []
+
+
+def _listed(slot: Slot, keys: tuple[str, ...]) -> list[tuple[Slot, int, str]]:
+    return [(slot, place, key) for place, key in enumerate(keys)]
 
 
 def removed(signature: str) -> Failure:
