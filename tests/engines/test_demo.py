@@ -168,7 +168,11 @@ async def goes_on(folder: Path, engine: str, url: str, how: str, **variables: st
 def played(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeServer]:
     """A Hatchet server that is played in this process, and the demo's program made anew for it."""
     with fake_server(monkeypatch) as server:
-        monkeypatch.setattr("hatchet_sdk.Hatchet", lambda config: server.client(config.namespace))
+
+        def client(config: Any) -> Any:
+            return server.client(config.namespace)
+
+        monkeypatch.setattr("hatchet_sdk.Hatchet", client)
         monkeypatch.setenv("HATCHET_CLIENT_TOKEN", server.client().config.token)
         yield server
 

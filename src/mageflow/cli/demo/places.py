@@ -7,7 +7,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -175,7 +175,7 @@ def place_for(engine: Engine, store: str | None) -> Place:
 
 
 @contextmanager
-def _installed(engine: Engine) -> Iterator[None]:
+def _installed(engine: Engine) -> Generator[None]:
     """Say what to do where a package is missing, or where a Hatchet client cannot be made."""
     packages = "'mageflow[taskiq,redis]' taskiq-redis" if engine is Engine.TASKIQ else "'mageflow[hatchet,redis]'"
     try:
