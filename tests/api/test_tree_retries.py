@@ -103,7 +103,7 @@ async def test_a_member_that_is_told_off_when_its_swarm_is_tried_again_has_not_f
     seen: list[RunStatus] = []
 
     class Ends(BaseModel):
-        outcomes: ReturnValue[list[Outcome]]
+        outcomes: ReturnValue[list[Outcome[Any]]]
 
     @mage.task
     async def hear(msg: Ends) -> None:
