@@ -20,6 +20,11 @@ from mageflow.core.records import LockRecord
 Lock = Callable[..., AbstractAsyncContextManager[Signature[Any, Any]]]
 
 
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(params=["client", "module"])
 def lock(request: pytest.FixtureRequest, mage: Mageflow) -> Lock:
     return mage.lock_task if request.param == "client" else mageflow.lock_task

