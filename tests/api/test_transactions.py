@@ -232,13 +232,12 @@ async def test_what_is_added_with_a_lost_reply_is_added_once_though_others_wrote
 
     hostile.meanwhile = others
     async with client.transaction() if together else contextlib.nullcontext():
-        for add in (
-            lambda: there.success_callbacks.aappend(there),
-            lambda: swarm.error_callbacks.aappend(there),
-            lambda: swarm.add_task(there),
-        ):
-            hostile.lost = 2
-            await add()
+        hostile.lost = 2
+        await there.success_callbacks.aappend(there)
+        hostile.lost = 2
+        await swarm.error_callbacks.aappend(there)
+        hostile.lost = 2
+        await swarm.add_task(there)
     assert hostile.lost == 0
     await there.refresh()
     await swarm.refresh()

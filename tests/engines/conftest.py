@@ -44,7 +44,6 @@ async def program(workers: TaskiqWorkers, monkeypatch: pytest.MonkeyPatch) -> As
     module: Any = importlib.import_module("tests.engines.program")
     yield module
     await module.mage.aclose()
-    await module.broker.shutdown()
 
 
 @pytest.fixture

@@ -59,6 +59,7 @@ async def test_calls_of_taskiqs_own_are_what_they_were(workers: TaskiqWorkers, p
     await program.divide.kiq(1, 0)
     await until(lambda: "ZeroDivisionError" in workers.said(), workers.said)
     assert program.divide(6, 3) == 2
+    await program.broker.shutdown()
 
 
 async def test_a_worker_that_is_told_to_stop_lets_its_bodies_end(workers: TaskiqWorkers, mage: Mageflow) -> None:
