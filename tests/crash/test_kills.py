@@ -28,12 +28,12 @@ async def callback(mage: Mageflow) -> str:
     return (await mage.sign("after", seconds=0)).key
 
 
-async def ended_once(mage: Mageflow, handle: RunHandle[int], result: int) -> None:
-    """The run has this result, and one callback that has seen it."""
+async def ended_once(mage: Mageflow, handle: RunHandle[int], result: int, *, others: int = 0) -> None:
+    """The run has this result, and one callback that has seen it; beside them are so many others."""
     assert await handle.result(timeout=PATIENCE) == result
     await handle.settled(timeout=PATIENCE)
     runs = await all_runs(mage)
-    assert [run.status for run in runs] == [RunStatus.SUCCEEDED] * 2
+    assert [run.status for run in runs] == [RunStatus.SUCCEEDED] * (2 + others)
     (caused,) = await handle.caused()
     assert await caused.result(timeout=PATIENCE) == result
 
@@ -72,12 +72,18 @@ async def test_with_a_worker_killed_every_second_every_run_ends_once(workers: Wo
 async def test_a_killed_workers_runs_are_taken_up_within_the_lease_and_a_second(
     workers: Workers, mage: Mageflow, elsewhere: bool
 ) -> None:
-    """Where the process is of this machine, it is not even the lease."""
+    """Where the process is of this machine, it is not even the lease.
+
+    The second is for what follows; on a machine that is too busy, as long as it takes there for some ordinary runs.
+    """
     doomed = workers.worker(CRASH_MACHINE="another") if elsewhere else workers.worker()
     handle = await start(mage, "hold")
     await until(lambda: len(workers.noted("hold")) == 1, workers.said)
     other = workers.worker()
     await workers.ready(other)
+    begun = time.perf_counter()
+    assert await (await (await mage.sign("step", seconds=0)).start({"n": 0})).result(timeout=PATIENCE) == 0
+    second = max(1.0, 10 * (time.perf_counter() - begun))
     killed_at = time.perf_counter()
     doomed.kill()
     doomed.wait()
@@ -86,9 +92,9 @@ async def test_a_killed_workers_runs_are_taken_up_within_the_lease_and_a_second(
     assert again["pid"] == other.pid
     seconds = again["at"] - killed_at
     print(f"taken up after {seconds:.2f} s, the lease is {LEASE:g} s")
-    assert seconds < (LEASE + 1 if elsewhere else LEASE / 4 + 1)
+    assert seconds < (LEASE if elsewhere else LEASE / 4) + second
     workers.gate.touch()
-    await ended_once(mage, handle, 2)
+    await ended_once(mage, handle, 2, others=1)
 
 
 async def test_a_stopped_worker_that_wakes_too_late_is_refused(workers: Workers, mage: Mageflow) -> None:
