@@ -444,6 +444,6 @@ SqliteLikeMemory.TestCase.settings = settings(
 )
 
 
-@pytest.mark.timeout(60 + EXAMPLES)
+@pytest.mark.timeout(120 + EXAMPLES)
 class TestSqliteLikeMemory(SqliteLikeMemory.TestCase):  # type: ignore[misc, valid-type]
     """The machine, as pytest runs it."""
