@@ -196,7 +196,7 @@ def _make_callbacks(work: Work, run: RunRecord, chosen: list[tuple[Slot, int, st
     life = life_of(run.key, run.created_at)
     for slot, place, key in chosen:
         signature = work.signature(key)
-        run_id = callback_id(life, slot.value, place)
+        run_id = callback_id(life, slot, place)
         if signature is None:
             work.put(run_of_removed(work, run, run_id, key, _ORIGINS[slot]))
             continue
