@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mageflow.core.words import Word
 
-
 __all__ = ["LIVE", "OPEN_TRANSITIONS", "TERMINAL", "TRANSITIONS", "WAITING", "RunStatus"]
 
 
