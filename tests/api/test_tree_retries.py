@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from mageflow import (
-    Mageflow,
-    RunStatus,
-    SwarmConfig,
-)
+from pydantic import BaseModel
+
+from mageflow import Mageflow, Outcome, ReturnValue, RunStatus, SwarmConfig
 from tests.api.conftest import Face, Gates, gated_swarm, until_status, work
 from tests.api.flow_tasks import Log
 
@@ -97,6 +95,35 @@ async def test_a_tree_is_retried_from_the_leaf_that_failed(mage: Mageflow, face:
     assert await again.result() == "end"
     assert sorted([*before, *ran]) == sorted(["root", *(f"{key}{n}" for key in "abc" for n in (1, 2, 3)), "b2"])
     assert log == [("end", ["a3", "b3", "c3"])]
+
+
+async def test_a_member_that_is_told_off_when_its_swarm_is_tried_again_has_not_failed_again(
+    mage: Mageflow, face: Face, log: Log
+) -> None:
+    seen: list[RunStatus] = []
+
+    class Ends(BaseModel):
+        outcomes: ReturnValue[list[Outcome[Any]]]
+
+    @mage.task
+    async def hear(msg: Ends) -> None:
+        seen.extend(outcome.status for outcome in msg.outcomes)
+
+    swarm = await face.swarm(
+        task="fail",
+        inputs=[{"n": n} for n in range(3)],
+        config=SwarmConfig(max_concurrency=1, stop_after_n_failures=2),
+        done_callbacks=[hear],
+    )
+    handle = await swarm.start()
+    await work(mage)
+    assert seen == [RunStatus.FAILED, RunStatus.FAILED, RunStatus.CANCELLED]
+    seen.clear()
+    again = await handle.retry()
+    await again.cancel()
+    await work(mage)
+    assert await again.status() is RunStatus.CANCELLED
+    assert seen == [RunStatus.CANCELLED] * 3
 
 
 async def test_a_cancelled_swarm_can_be_retried(mage: Mageflow, face: Face, log: Log, gates: Gates) -> None:

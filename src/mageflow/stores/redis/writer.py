@@ -115,8 +115,8 @@ class Writer:
         events = [item for item in batch if isinstance(item, Event)]
         groups = grouped([item for item in batch if isinstance(item, Pull)])
         if events:
-            decided = await self._decide(events)
-            again = await self._commit(decided, groups)
+            decided, torn = await self._decide(events)
+            again = [*torn, *await self._commit(decided, groups)]
             # They go first again, in their order, behind nobody who came later.
             places = {id(event): place for place, event in enumerate(events)}
             again.sort(key=lambda event: places[id(event)])
@@ -134,11 +134,16 @@ class Writer:
 
     # Events
 
-    async def _decide(self, events: Sequence[Event]) -> list[Event]:
-        """Decide events in their order; give those that have a decision."""
+    async def _decide(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+        """Decide events in their order; give those that have a decision to commit, and those to be decided again.
+
+        What a batch loads it may load in several reads, between which others commit. A decision that fits to one of
+        them and not to the other is no more than a conflict that was seen early.
+        """
         fresh = {key for event in events if event.is_fresh for key in event.keys}
         draft, time = await self._begin(dict.fromkeys(key for event in events for key in event.keys), fresh)
         decided: list[Event] = []
+        again: list[Event] = []
         waiting = list(events)
         while waiting:
             event = waiting[0]
@@ -158,7 +163,10 @@ class Writer:
                 if draft.rests_on_memory(event.keys):  # that may be what is wrong
                     await self._read_anew(draft, event, event.keys)
                     continue
-                if not event.future.done():
+                if isinstance(error, StoreConflictError):
+                    if self._has_patience(event, error):
+                        again.append(event)
+                elif not event.future.done():
                     event.future.set_exception(error)
             else:
                 outcome = event.outcome
@@ -168,7 +176,7 @@ class Writer:
                     continue
                 decided.append(event)
             waiting.pop(0)
-        return decided
+        return decided, again
 
     async def _read_anew(self, draft: Draft, event: Event, keys: Iterable[str]) -> None:
         """Let an event be decided on what is there, and at the server's time."""
@@ -297,17 +305,16 @@ class Writer:
         if isinstance(answer, ResponseError):
             self._fail([event], answer)
             return False
+        given_up = f"a commit met newer revisions {_CONFLICTS} times and was given up; nothing was written"
+        return self._has_patience(event, StoreConflictError(f"{self._link.location}: {given_up}"))
+
+    def _has_patience(self, event: Event, error: StoreConflictError) -> bool:
+        """Whether an event that met newer revisions is to be decided again; else its caller has the error."""
         event.conflicts += 1
         event.is_fresh = True
         if event.conflicts < _CONFLICTS:
             return True
-        self._fail(
-            [event],
-            StoreConflictError(
-                f"{self._link.location}: a commit met newer revisions {_CONFLICTS} times and was given up; nothing was "
-                "written"
-            ),
-        )
+        self._fail([event], error)
         return False
 
     # Pulls
