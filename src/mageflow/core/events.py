@@ -189,9 +189,10 @@ class Lapse(Struct, frozen=True, kw_only=True):
 
 
 class Reroute(Struct, frozen=True, kw_only=True):
-    """A worker now knows the task of a stranded run. Loads `run`."""
+    """A worker now knows the task of a stranded run; or (`given`) its row came to one who cannot submit it."""
 
     run: str
+    given: bool = False
     token: str
 
 
