@@ -78,6 +78,7 @@ def _fill(work: Work, run: RunRecord) -> RunRecord:
     most = max(0, min(wanted, MEMBERS_AT_ONCE, work.room))
     begin = tally.made
     members = _members(work, run, begin, begin + most)
+    work.put(replace(run, tally=replace(tally, made=begin + len(members))))
     for place, member in enumerate(members, start=begin):
         _make_member(work, run.key, place, member)
     filled = _current(work, run)
@@ -126,17 +127,16 @@ def _earlier(work: Work, run: RunRecord, place: int) -> RunRecord | None:
 
 
 def _make_member(work: Work, parent_key: str, place: int, member: Member, *, told_off: bool = False) -> None:
+    """Make the run of a member that is counted as made already."""
     parent = work.run(parent_key)
     assert parent is not None
     assert parent.tally is not None
     earlier = _earlier(work, parent, place)
     if earlier is not None and earlier.status is RunStatus.SUCCEEDED:
-        tally = replace(parent.tally, made=parent.tally.made + 1, succeeded=parent.tally.succeeded + 1)
+        tally = replace(parent.tally, succeeded=parent.tally.succeeded + 1)
         work.put(replace(parent, tally=tally, answer=earlier.key if parent.form is Form.CHAIN else None))
         work.open[parent_key] = None
         return
-    parent = replace(parent, tally=replace(parent.tally, made=parent.tally.made + 1))
-    work.put(parent)
     made = _member_run(work, parent, place, member, earlier)
     if told_off:
         work.put(made)
@@ -203,62 +203,68 @@ def _endless(run: RunRecord) -> Failure:
 
 def _tell_off(work: Work, run: RunRecord) -> RunRecord:
     """Count the members that were not begun as cancelled; those with done callbacks leave a run that fires them."""
+    run = _shut_itself(work, run, stopped=True)
     tally = run.tally
     assert tally is not None
-    if not tally.closed:
-        signature = work.signature(run.signature)
-        if signature is not None:
-            shut(work, signature, stopped=True)
-        run = _current(work, run)
-        tally = run.tally
-        assert tally is not None
-        if not tally.closed:
-            tally = replace(tally, closed=True)
     left = tally.total - tally.made
-    if run.form is Form.CHAIN:  # a step that never ran is no run: what it would have fired is not fired
-        tally = replace(tally, made=tally.total, cancelled=tally.cancelled + left)
-        if tally != run.tally:
-            run = replace(run, tally=tally)
-            work.put(run)
+    if not left:
         return run
+    if run.form is Form.CHAIN:  # a step that never ran is no run: what it would have fired is not fired
+        return _count_off(work, run, made=left, cancelled=left)
     most = max(0, min(left, MEMBERS_AT_ONCE, work.room // (1 + _CALLBACKS_TOLD_OFF)))
-    if tally != run.tally:
-        run = replace(run, tally=tally)
-        work.put(run)
     begin = tally.made
+    heard: list[tuple[int, Member]] = []
     for place, member in enumerate(_members(work, run, begin, begin + most), start=begin):
         signature = work.signature(member.signature)
         earlier = _earlier(work, run, place)
         succeeded = earlier is not None and earlier.status is RunStatus.SUCCEEDED
         if succeeded or (signature is not None and signature.on_done):
-            _make_member(work, run.key, place, member, told_off=True)
-        else:
-            current = _current(work, run)
-            assert current.tally is not None
-            counts = replace(current.tally, made=current.tally.made + 1, cancelled=current.tally.cancelled + 1)
-            work.put(replace(current, tally=counts))
+            heard.append((place, member))
+    _count_off(work, run, made=most, cancelled=most - len(heard))
+    for place, member in heard:
+        _make_member(work, run.key, place, member, told_off=True)
     told = _current(work, run)
     if most < left:
         return go_on_later(work, told, fill=True)
     return told
 
 
-def _join(work: Work, run: RunRecord, control: Control) -> None:
-    """End a chain or swarm whose members have all ended."""
+def _count_off(work: Work, run: RunRecord, *, made: int, cancelled: int) -> RunRecord:
+    """Count members that will not run: as made, and those that nobody hears of as cancelled."""
     tally = run.tally
     assert tally is not None
-    if not tally.closed:
-        signature = work.signature(run.signature)
-        if signature is not None:
-            shut(work, signature)
-            run = _current(work, run)
-    if tally.stopping:
+    counts = replace(tally, made=tally.made + made, cancelled=tally.cancelled + cancelled)
+    counted = replace(run, tally=counts)
+    work.put(counted)
+    return counted
+
+
+def _join(work: Work, run: RunRecord, control: Control) -> None:
+    """End a chain or swarm whose members have all ended."""
+    run = _shut_itself(work, run)
+    assert run.tally is not None
+    if run.tally.stopping:
         status = RunStatus.FAILED
     elif control is Control.CANCEL or _is_broken(run):
         status = RunStatus.CANCELLED
     else:
         status = RunStatus.SUCCEEDED
     finish(work, run, status)
+
+
+def _shut_itself(work: Work, run: RunRecord, *, stopped: bool = False) -> RunRecord:
+    """Close the open swarm of a run that gets no more members."""
+    if run.tally is None or run.tally.closed:
+        return run
+    signature = work.signature(run.signature)
+    if signature is not None:
+        shut(work, signature, stopped=stopped)
+        run = _current(work, run)
+    if run.tally is None or run.tally.closed:
+        return run
+    closed = replace(run, tally=replace(run.tally, closed=True))  # nobody else can: its signature is gone
+    work.put(closed)
+    return closed
 
 
 def shut(work: Work, signature: SignatureRecord, *, stopped: bool = False) -> SignatureRecord:

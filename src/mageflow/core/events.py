@@ -7,7 +7,6 @@ again and finds its own token on the records.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -24,6 +23,7 @@ from mageflow.core.records import (
     TaskRecord,
     WorkerRecord,
 )
+from mageflow.core.words import Word
 
 __all__ = [
     "AddMembers",
@@ -67,7 +67,7 @@ Defaults = Mapping[str, Options]
 _NO_DEFAULTS: Defaults = {}
 
 
-class Slot(StrEnum):
+class Slot(Word):
     """The lists of callbacks that a signature has."""
 
     SUCCESS = "success"

@@ -196,7 +196,7 @@ def _make_callbacks(work: Work, run: RunRecord, chosen: list[tuple[Slot, int, st
     life = life_of(run.key, run.created_at)
     for slot, place, key in chosen:
         signature = work.signature(key)
-        run_id = callback_id(life, slot.value, place)
+        run_id = callback_id(life, slot, place)
         if signature is None:
             work.put(run_of_removed(work, run, run_id, key, _ORIGINS[slot]))
             continue
@@ -249,26 +249,30 @@ def tell_parent(work: Work, ended: RunRecord) -> None:
     parent = work.run(ended.parent)
     if parent is None or parent.tally is None or parent.status.is_terminal:
         return
-    tally = parent.tally
-    match ended.status:
-        case RunStatus.SUCCEEDED:
-            tally = replace(tally, succeeded=tally.succeeded + 1)
-        case RunStatus.FAILED:
-            tally = replace(tally, failed=tally.failed + 1)
-        case _:
-            tally = replace(tally, cancelled=tally.cancelled + 1)
+    tally = _counted(parent.tally, ended.status)
     chain = parent.form is Form.CHAIN
-    stopping = tally.stop_after is not None and tally.failed >= tally.stop_after and not tally.stopping
-    if chain:
-        parent = replace(parent, answer=ended.key)
-    parent = replace(parent, tally=tally)
-    if stopping and ended.status is RunStatus.FAILED:
+    answer = ended.key if chain else parent.answer
+    too_many = tally.stop_after is not None and tally.failed >= tally.stop_after
+    if too_many and not tally.stopping and ended.status is RunStatus.FAILED:
+        tally = replace(tally, stopping=True)
         failure = ended.failure if chain else _swarm_failure(tally, ended)
-        parent = replace(parent, failure=failure, tally=replace(tally, stopping=True))
+        parent = replace(parent, answer=answer, failure=failure, tally=tally)
         if tally.live and not chain:  # those of them that have not begun are to be told off
             parent = go_on_later(work, parent, sweep=parent.rev + 1)
+    else:
+        parent = replace(parent, answer=answer, tally=tally)
     work.put(parent)
     work.open[parent.key] = None
+
+
+def _counted(tally: Tally, status: RunStatus) -> Tally:
+    match status:
+        case RunStatus.SUCCEEDED:
+            return replace(tally, succeeded=tally.succeeded + 1)
+        case RunStatus.FAILED:
+            return replace(tally, failed=tally.failed + 1)
+        case _:
+            return replace(tally, cancelled=tally.cancelled + 1)
 
 
 def _swarm_failure(tally: Tally, ended: RunRecord) -> Failure:

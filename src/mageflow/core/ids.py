@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from base64 import b32encode
 from hashlib import blake2b
 
 __all__ = [
@@ -29,8 +28,17 @@ _STAMP = 10
 _IDEMPOTENT = RUN + "0" * _STAMP
 
 
+_ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
+_PAIRS = [first + second for first in _ALPHABET for second in _ALPHABET]
+"""Two characters of base 32 by the ten bits that they stand for."""
+
+
 def _digest(*parts: str) -> str:
-    return b32encode(blake2b("\0".join(parts).encode(), digest_size=10).digest()).decode().lower()
+    number = int.from_bytes(blake2b("\0".join(parts).encode(), digest_size=10).digest())
+    return "".join([_PAIRS[number >> shift & 1023] for shift in _SHIFTS])
+
+
+_SHIFTS = range(70, -1, -10)
 
 
 def callback_id(cause: str, slot: str, place: int) -> str:

@@ -97,7 +97,7 @@ def sweep(work: Work, event: Sweep) -> ControlReply:
         return ControlReply(run=target)
     work.need(event.page)
     found = [run for key in event.page if (run := work.run(key)) is not None]
-    work.need(key for run in found for key in run.lineage)
+    work.need([key for run in found for key in run.lineage])
     for run in found:
         current = work.run(run.key)
         if current is None or (current.status.is_terminal and current.cursor is None):

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import TYPE_CHECKING, TypeAlias
 
 from msgspec import Raw, Struct
+
+from mageflow.core.words import Word
 
 __all__ = ["MEMBERS_A_RECORD", "Form", "MaybeRaw", "Member", "Roster", "Tally", "members_keys"]
 
@@ -17,7 +18,7 @@ else:
     MaybeRaw = Raw
 
 
-class Form(StrEnum):
+class Form(Word):
     """What a signature calls."""
 
     TASK = "task"

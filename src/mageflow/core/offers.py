@@ -12,14 +12,12 @@ from typing import Any
 from msgspec import Raw
 
 from mageflow.core.members import Form
-from mageflow.core.records import Failure, Origin, RunRecord
+from mageflow.core.records import Failure, Origin, RunRecord, SignatureRecord
 from mageflow.core.replies import Offer
 from mageflow.core.runs import removed
 from mageflow.core.work import Work
 
 __all__ = ["innermost_swarm", "offer_of"]
-
-Layers = tuple[Mapping[str, Any] | Raw, ...]
 
 _FROM_CAUSE = (Origin.RESULT, Origin.FAILURE, Origin.OUTCOME)
 
@@ -33,18 +31,18 @@ def offer_of(work: Work, run: RunRecord, *, anyhow: bool = False) -> Offer | Fai
         anyhow: do without what was bound to signatures that are gone: who hears of a run's failure hears what it was
             sent, also where it failed because of them.
     """
-    work.need([key for key in (run.signature, run.parent, run.source or _cause_of(run)) if key is not None])
+    source = run.source or (run.cause if run.origin in _FROM_CAUSE else None)
+    work.need([key for key in (run.signature, run.parent, source) if key is not None])
     signature = work.signature(run.signature)
     if signature is None and not anyhow and run.form is Form.TASK:  # a begun chain or swarm keeps itself what it binds
         return removed(run.signature)
     parent = work.run(run.parent) if run.parent is not None else None
-    own = (run.sent,) if run.parent is not None and run.sent is not None else ()
-    around: Layers = ()
+    layers: list[Mapping[str, Any] | Raw] = []
+    _add_bound(layers, signature, run)
+    if run.parent is not None and run.sent is not None:
+        layers.append(run.sent)
     if parent is not None:
-        above = work.signature(parent.signature)
-        around = tuple(bound for bound in (above.kwargs if above is not None else {}, parent.kwargs) if bound)
-    bound: Layers = tuple(bound for bound in (signature.kwargs if signature is not None else {}, run.kwargs) if bound)
-    layers: Layers = (*bound, *own, *around)
+        _add_bound(layers, work.signature(parent.signature), parent)
     if run.origin is not Origin.PARENT:
         return _begun(work, run, layers)
     if parent is None:
@@ -62,13 +60,17 @@ def offer_of(work: Work, run: RunRecord, *, anyhow: bool = False) -> Offer | Fai
     )
 
 
-def _cause_of(run: RunRecord) -> str | None:
-    return run.cause if run.origin in _FROM_CAUSE else None
+def _add_bound(layers: list[Mapping[str, Any] | Raw], signature: SignatureRecord | None, run: RunRecord) -> None:
+    """Add what is bound to a signature, and over it what is bound to one run of it."""
+    if signature is not None and signature.kwargs:
+        layers.append(signature.kwargs)
+    if run.kwargs:
+        layers.append(run.kwargs)
 
 
-def _begun(work: Work, run: RunRecord, layers: Layers) -> Offer | Failure:
+def _begun(work: Work, run: RunRecord, layers: list[Mapping[str, Any] | Raw]) -> Offer | Failure:
     if run.origin not in _FROM_CAUSE:
-        return Offer(origin=run.origin, sent=run.sent, layers=layers)
+        return Offer(origin=run.origin, sent=run.sent, layers=tuple(layers))
     key = run.source or run.cause
     cause = work.run(key) if key is not None else None
     if cause is None:
@@ -78,7 +80,7 @@ def _begun(work: Work, run: RunRecord, layers: Layers) -> Offer | Failure:
     if run.origin is Origin.FAILURE and answer.message is None:
         own = offer_of(work, answer, anyhow=True)
         received = own if isinstance(own, Offer) else None
-    return Offer(origin=run.origin, cause=cause, answer=answer, received=received, layers=layers)
+    return Offer(origin=run.origin, cause=cause, answer=answer, received=received, layers=tuple(layers))
 
 
 def _answer(work: Work, run: RunRecord) -> RunRecord:

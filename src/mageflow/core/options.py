@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import asdict
 
-__all__ = ["DEFAULT_PRIORITY", "LONGEST_PAUSE", "Options", "backoff", "merge_options"]
+__all__ = ["DEFAULT_PRIORITY", "LONGEST_PAUSE", "NO_OPTIONS", "Options", "backoff", "merge_options"]
 
 DEFAULT_PRIORITY = 1
 LONGEST_PAUSE = 30 * 24 * 3600.0
@@ -33,14 +33,14 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Seconds from a start on for which the key gives its run; None: for as long as that one is kept."""
 
 
-_NONE = Options()
+NO_OPTIONS = Options()
 
 
 def merge_options(*layers: Options | None) -> Options:
     """Merge field by field; the first layer that sets a field wins."""
-    given = [layer for layer in layers if layer is not None and layer != _NONE]
+    given = [each for each in layers if each is not None and each is not NO_OPTIONS and each != NO_OPTIONS]
     if not given:
-        return _NONE
+        return NO_OPTIONS
     if len(given) == 1:
         return given[0]
     merged: dict[str, Any] = {}

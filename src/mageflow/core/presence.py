@@ -14,7 +14,7 @@ TASK_NAME_TTL = 30 * 24 * 3600.0
 
 def announce(work: Work, event: Announce) -> None:
     """Keep workers and task names; what is there already is replaced, a task's name at most once a day."""
-    work.need(record.key for record in event.records)
+    work.need([record.key for record in event.records])
     for record in event.records:
         known = work.get(record.key)
         if isinstance(record, TaskRecord):

@@ -6,15 +6,15 @@ ever added, with a default, so that a record of an older release still opens.
 
 from __future__ import annotations
 
-from enum import StrEnum
 from typing import Any, TypeVar
 
 import msgspec
 from msgspec import Struct
 
 from mageflow.core.members import Form, MaybeRaw, Member, Roster, Tally, members_keys
-from mageflow.core.options import Options
+from mageflow.core.options import NO_OPTIONS, Options
 from mageflow.core.status import LIVE, RunStatus
+from mageflow.core.words import Word
 from mageflow.errors import CorruptRecordError
 
 __all__ = [
@@ -45,7 +45,7 @@ __all__ = [
 ]
 
 
-class Control(StrEnum):
+class Control(Word):
     """What somebody asked of a run or a signature; on a run it reaches all that have it in their lineage."""
 
     NONE = ""
@@ -62,7 +62,7 @@ class Control(StrEnum):
 _RANKS = {Control.NONE: 0, Control.SUSPEND: 1, Control.INTERRUPT: 2, Control.CANCEL: 3}
 
 
-class Origin(StrEnum):
+class Origin(Word):
     """Where the base of a run's message comes from."""
 
     MESSAGE = "message"
@@ -124,7 +124,7 @@ class SignatureRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag=
     on_error: tuple[str, ...] = ()
     on_done: tuple[str, ...] = ()
     model: str | None = None
-    options: Options = Options()
+    options: Options = NO_OPTIONS
     control: Control = Control.NONE
     control_at: float | None = None
     """When the control was set, or let go."""
@@ -161,7 +161,7 @@ class RunRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="run")
     on_done: tuple[str, ...] = ()
     model: str | None = None
     """The model that validates the message instead of the task's own, by name."""
-    options: Options = Options()
+    options: Options = NO_OPTIONS
     control: Control = Control.NONE
     worker: str | None = None
     """Who holds it, or held it last."""
@@ -264,7 +264,7 @@ Record = SignatureRecord | MembersRecord | RunRecord | WorkerRecord | TaskRecord
 R = TypeVar("R", SignatureRecord, MembersRecord, RunRecord, WorkerRecord, TaskRecord, KeyRecord, NoteRecord, LockRecord)
 
 
-class RowAction(StrEnum):
+class RowAction(Word):
     """What an outbox row makes due."""
 
     RUN = "run"
@@ -317,7 +317,7 @@ def index_of(record: Record) -> Index:
                 held = (*held, record.tally.earlier)  # its results are there, for as long as this one is kept
             return Index(
                 kind="run",
-                status=record.status.value,
+                status=str(record.status),
                 live=live,
                 task=record.task,
                 signature=record.signature,

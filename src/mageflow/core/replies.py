@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from enum import StrEnum
 from typing import Any
 
 from msgspec import Raw, Struct
 
 from mageflow.core.records import Origin, RunRecord, SignatureRecord
+from mageflow.core.words import Word
 
 __all__ = [
     "ClaimReply",
@@ -31,7 +31,7 @@ class StartReply(Struct, frozen=True, kw_only=True):
     created: bool = False
 
 
-class Verdict(StrEnum):
+class Verdict(Word):
     """What became of a claim."""
 
     CLAIMED = "claimed"
@@ -84,7 +84,7 @@ class ControlReply(Struct, frozen=True, kw_only=True):
     run: RunRecord | None
 
 
-class Refusal(StrEnum):
+class Refusal(Word):
     """Why members were not added."""
 
     GONE = "gone"

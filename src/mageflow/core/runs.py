@@ -59,13 +59,17 @@ def control_among(work: Work, keys: Iterable[str], own: Control = Control.NONE) 
     strongest = own
     for key in keys:
         ancestor = work.run(key)
-        if ancestor is not None and ancestor.control.rank > strongest.rank:
+        if ancestor is None or ancestor.control is Control.NONE:
+            continue
+        if ancestor.control.rank > strongest.rank:
             strongest = ancestor.control
     return strongest
 
 
 def control_of(work: Work, run: RunRecord) -> Control:
     """Give the strongest control that reaches a run: its own, or one of its lineage."""
+    if not run.lineage:
+        return run.control
     work.need(run.lineage)
     return control_among(work, run.lineage, run.control)
 
@@ -259,17 +263,21 @@ def callbacks_of(run: RunRecord) -> list[tuple[Slot, int, str]]:
 
     They are those of its end; of a swarm that is stopping, its error callbacks already.
     """
-    done = [(Slot.DONE, place, key) for place, key in enumerate(run.on_done)]
-    error = [(Slot.ERROR, place, key) for place, key in enumerate(run.on_error)]
+    if not (run.on_success or run.on_error or run.on_done):
+        return []
     match run.status:
         case RunStatus.SUCCEEDED:
-            return [*((Slot.SUCCESS, place, key) for place, key in enumerate(run.on_success)), *done]
+            return [*_listed(Slot.SUCCESS, run.on_success), *_listed(Slot.DONE, run.on_done)]
         case RunStatus.FAILED:
-            return [*error, *done]
+            return [*_listed(Slot.ERROR, run.on_error), *_listed(Slot.DONE, run.on_done)]
         case RunStatus.CANCELLED:
-            return done
+            return _listed(Slot.DONE, run.on_done)
         case _:
-            return error if run.tally is not None and run.tally.stopping else []
+            return _listed(Slot.ERROR, run.on_error) if run.tally is not None and run.tally.stopping else []
+
+
+def _listed(slot: Slot, keys: tuple[str, ...]) -> list[tuple[Slot, int, str]]:
+    return [(slot, place, key) for place, key in enumerate(keys)]
 
 
 def removed(signature: str) -> Failure:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
+from mageflow.core.words import Word
 
 __all__ = ["LIVE", "OPEN_TRANSITIONS", "TERMINAL", "TRANSITIONS", "WAITING", "RunStatus"]
 
 
-class RunStatus(StrEnum):
+class RunStatus(Word):
     """The state of a run."""
 
     SCHEDULED = "scheduled"

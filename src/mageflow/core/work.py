@@ -6,7 +6,7 @@ not loaded yet makes the whole decision begin again with it: rules write nothing
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from mageflow.core.decision import MAX_RECORDS, Decision, Loading, Records
@@ -73,16 +73,20 @@ class Work:
 
     # Reading
 
-    def need(self, keys: Iterable[str]) -> None:
+    def need(self, keys: Collection[str]) -> None:
         """Make sure that these records are loaded, all in one go.
 
         Raises:
             Missing: some are not.
         """
         records = self._records
-        absent = [key for key in keys if key not in records and key not in self._written]
-        if not absent:
+        written = self._written
+        for key in keys:
+            if key not in records and key not in written:
+                break
+        else:
             return
+        absent = [key for key in keys if key not in records and key not in written]
         if not isinstance(records, Loading):
             raise Missing(absent)
         records.more(absent)
@@ -105,7 +109,7 @@ class Work:
 
     def run(self, key: str) -> RunRecord | None:
         """Give the run `key`, as `get` does."""
-        record = self.get(key)
+        record = self._written.get(key) or self.get(key)
         return record if isinstance(record, RunRecord) else None
 
     def signature(self, key: str) -> SignatureRecord | None:

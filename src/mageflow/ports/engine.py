@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from enum import StrEnum
 from typing import Any, Protocol
 
 from msgspec import Raw, Struct
@@ -16,6 +15,7 @@ from msgspec import Raw, Struct
 from mageflow.core.options import Options
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.replies import ClaimReply
+from mageflow.core.words import Word
 
 __all__ = [
     "Call",
@@ -149,7 +149,7 @@ class Submission(Struct, frozen=True):
     """The assembled message, where the engine needs it. What counts is what the claim assembles."""
 
 
-class WhyRefused(StrEnum):
+class WhyRefused(Word):
     """Why an engine will certainly never deliver a row, as it is."""
 
     UNKNOWN_TASK = "unknown task"
@@ -170,7 +170,7 @@ class Refused(Struct, frozen=True):
 # Serving
 
 
-class Reported(StrEnum):
+class Reported(Word):
     """The outcome that an engine is told."""
 
     SUCCEEDED = "succeeded"

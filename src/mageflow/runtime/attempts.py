@@ -8,13 +8,16 @@ from typing import Any
 
 from msgspec import Raw
 
-from mageflow.core.records import Control, Record, RunRecord
+from mageflow.core.records import Control, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.ports.engine import Inject
 from mageflow.runtime.context import CurrentRun
 from mageflow.runtime.retracing import Trail
 
-__all__ = ["Attempt", "StopReason"]
+__all__ = ["STOPPING", "Attempt", "StopReason"]
+
+STOPPING = (Control.INTERRUPT, Control.CANCEL)
+"""The controls that stop a body."""
 
 
 class StopReason(Enum):
@@ -64,16 +67,13 @@ class Attempt:
         self.thread: asyncio.Future[Any] | None = None
         """The sync body, while it runs in a thread."""
 
-    def ring(self, record: Record | None) -> None:
-        """Something about the run or its lineage changed."""
-        if not isinstance(record, RunRecord):
-            return
+    def hear(self, record: RunRecord) -> None:
+        """The run, or one whose control reaches it, is now like this."""
         if record.key == self.run.key:
-            self.reach = (record.key, *record.lineage)
             ended = record.attempt == self.run.attempt and record.status is not RunStatus.RUNNING
             if ended or record.attempt > self.run.attempt:
                 self.stop(StopReason.LOST)
-        if record.control in (Control.INTERRUPT, Control.CANCEL):
+        if record.control in STOPPING:
             self.stop(StopReason.CONTROL)
 
     def stop(self, reason: StopReason) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from contextvars import ContextVar
 from typing import Any
 
@@ -30,7 +29,7 @@ class CurrentRun:
         self.signature = record.signature
         self.task_name = record.task
         self.swarm = swarm
-        self._stop = threading.Event()
+        self._stopping = False
 
     @property
     def cancelled(self) -> bool:
@@ -38,11 +37,11 @@ class CurrentRun:
 
         An async body is cancelled as well; a sync one looks here from time to time.
         """
-        return self._stop.is_set()
+        return self._stopping
 
     def stop(self) -> None:
         """Ask the body to stop."""
-        self._stop.set()
+        self._stopping = True
 
     def __repr__(self) -> str:
         return f"<CurrentRun {self.id} of {self.task_name!r}, attempt {self.attempt}>"

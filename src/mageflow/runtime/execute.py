@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures.thread
 import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import copy_context
 from inspect import isawaitable
@@ -22,7 +22,6 @@ from mageflow.core.events import (
 )
 from mageflow.core.records import (
     Failure,
-    Record,
     RunRecord,
     replace,
 )
@@ -42,6 +41,7 @@ from mageflow.runtime.failures import failure_of
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.logbook import Logbook
 from mageflow.runtime.messages import Assembled, assemble
+from mageflow.runtime.reaching import Reach
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 from mageflow.runtime.retracing import current_trail
 from mageflow.runtime.shapes import dump_result
@@ -59,8 +59,6 @@ _ELSEWHERE = 1.0
 """Seconds until a run that was brought to the wrong process is due again: it must not go to and fro all the time."""
 _FIRST_PAUSE = 0.1
 _LONGEST_PAUSE = 10.0
-_LOOK_PAUSE = 0.02
-"""Seconds between two looks at controls: the runs above a body may change with each end of its siblings."""
 
 
 class Executor:
@@ -93,8 +91,7 @@ class Executor:
         self._threads = threads
         self._logbook = logbook or Logbook()
         self._pool: ThreadPoolExecutor | None = None
-        self._unread: dict[Attempt, None] = {}
-        self._rung = asyncio.Event()
+        self.reach = Reach(transactor.store)
         self.attempts: dict[tuple[str, int], Attempt] = {}
         """By run and attempt: a run that was taken back may be claimed again while its former body goes out."""
 
@@ -116,23 +113,14 @@ class Executor:
         attempt = Attempt(run, task, swarm=claimed.swarm, inject=inject)
         self._logbook.begin(run)
         self.attempts[run.key, run.attempt] = attempt
-
-        def ring(record: Record | None) -> None:
-            if record is not None:
-                attempt.ring(record)
-            else:
-                self._unread[attempt] = None
-                self._rung.set()
-
-        unwatch = self._tx.store.watch((run.key, *run.lineage), ring)
+        self.reach.enter(attempt)
         try:
             outcome, message = await self._attempt(attempt, claimed)
         except Exception as error:
             logger.exception("run %s could not be executed: this is a fault of mageflow's own", run.key)
             outcome, message = Failed(failure=failure_of(run, error, _CALLERS), retry=False), None
         finally:
-            unwatch()
-            self._unread.pop(attempt, None)
+            self.reach.leave(attempt)
             del self.attempts[run.key, run.attempt]
             ended()
         if attempt.reason is StopReason.LOST:
@@ -159,7 +147,7 @@ class Executor:
         attempts = [attempt for attempt in self.attempts.values() if attempt.looked]
         for attempt in self.attempts.values():
             attempt.looked = True
-        await self._look(attempts)
+        await self.reach.look(attempts)
 
     def limit_of(self, run: str) -> float | None:
         """Give the seconds that the body of a run which executes here may take; None: as long as it likes."""
@@ -169,29 +157,8 @@ class Executor:
     async def is_wanted(self, run: str) -> bool:
         """Whether a body of this run executes here, and nothing that is known of it by now tells it to stop."""
         attempts = [attempt for attempt in self.attempts.values() if attempt.run.key == run]
-        await self._look(attempts)
+        await self.reach.look(attempts)
         return any(attempt.reason is None for attempt in attempts)
-
-    async def look_when_rung(self) -> None:
-        """Look at the controls of bodies whose run, or one above it, another process has changed; until cancelled."""
-        while True:
-            await self._rung.wait()
-            self._rung.clear()
-            attempts = list(self._unread)
-            self._unread.clear()
-            try:
-                await self._look(attempts)
-            except StoreError as error:
-                logger.debug("the store did not answer (%s); it is asked again with the next beat", error)
-            await asyncio.sleep(_LOOK_PAUSE)
-
-    async def _look(self, attempts: Collection[Attempt]) -> None:
-        if not attempts:
-            return
-        records = await self._tx.store.load(tuple(dict.fromkeys(key for attempt in attempts for key in attempt.reach)))
-        for attempt in attempts:
-            for key in attempt.reach:
-                attempt.ring(records.get(key))
 
     async def _commit(
         self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None, ahead: tuple[str, ...]

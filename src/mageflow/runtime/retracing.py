@@ -9,7 +9,6 @@ from __future__ import annotations
 import inspect
 import threading
 import warnings
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextvars import ContextVar
 from hashlib import blake2b
@@ -36,6 +35,9 @@ _MOST_NOTED = 500
 _MOST_SHOWN = 160
 
 _encode = msgspec.json.Encoder(order="deterministic").encode
+
+_stepping = threading.Lock()
+"""A sync body may make things in threads of its own; one lock serves all bodies, as most make nothing."""
 
 
 class _Made(Struct, frozen=True, array_like=True):
@@ -69,17 +71,20 @@ class Trail:
         run: the run, as it was claimed.
     """
 
-    __slots__ = ("_counts", "_earlier", "_lock", "_said", "_steps", "life", "made", "run")
+    __slots__ = ("_counts", "_earlier", "_said", "_steps", "made", "run")
 
     def __init__(self, run: RunRecord) -> None:
         self.run = run
-        self.life = life_of(run.key, run.created_at)
         self.made: dict[str, list[_Made]] = {}
-        self._counts: Counter[tuple[str, str]] = Counter()
+        self._counts: dict[tuple[str, str], int] = {}
         self._earlier: dict[str, list[_Made]] | None = {} if run.attempt <= 1 else None
         self._said: set[str] = set()
         self._steps = 0
-        self._lock = threading.Lock()  # a sync body may make things in threads of its own
+
+    @property
+    def life(self) -> str:
+        """What the ids of all that it makes derive from."""
+        return life_of(self.run.key, self.run.created_at)
 
     @property
     def note(self) -> str:
@@ -96,9 +101,9 @@ class Trail:
         """Give the id of what is made here and now."""
         place = _place()
         digest = blake2b(content, digest_size=12).hexdigest()
-        with self._lock:
-            count = self._counts[place.key, prefix + digest]
-            self._counts[place.key, prefix + digest] += 1
+        with _stepping:
+            count = self._counts.get((place.key, prefix + digest), 0)
+            self._counts[place.key, prefix + digest] = count + 1
             own = _Made(f"{prefix}{digest}{count}", shown)
             self._steps += 1
             made = self.made.setdefault(place.key, [])

@@ -130,7 +130,7 @@ class Worker:
             ),
             asyncio.create_task(self._every(self._settings.purge_every, self._purge), name="mageflow-purge"),
             asyncio.create_task(self._relay.advance_all(), name="mageflow-advance"),
-            asyncio.create_task(self._executor.look_when_rung(), name="mageflow-controls"),
+            asyncio.create_task(self._executor.reach.look_when_rung(), name="mageflow-controls"),
         ]
         if not self._engine.capabilities.pulls:
             for route in self.routes:

@@ -190,7 +190,7 @@ def put_rows(connection: Connection, rows: Iterable[OutboxRow]) -> None:
     connection.executemany(
         _text("put_rows"),
         [
-            (row.key, row.run, row.action.value, row.route, row.task, row.priority, row.due_at, row.deliveries)
+            (row.key, row.run, str(row.action), row.route, row.task, row.priority, row.due_at, row.deliveries)
             for row in rows
         ],
     )

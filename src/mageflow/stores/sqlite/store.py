@@ -186,10 +186,11 @@ class SqliteStore:
 
     def _hearing(self) -> Watchers:
         """Give the watchers; from now on the other processes' commits are heard of too."""
-        self._watched = True
-        opened = self._opened
-        if opened is not None and opened.pid == os.getpid():
-            opened.bell.want()
+        if not self._watched:
+            self._watched = True
+            opened = self._opened
+            if opened is not None and opened.pid == os.getpid():
+                opened.bell.want()
         return self._watchers
 
     async def describe(self) -> Mapping[str, Any]:

@@ -112,26 +112,44 @@ class Thread(Generic[W]):
         self._durability: Durability = durability
         self._handle = handle
         self._connected = connected
-        self._queue: SimpleQueue[Item[W] | None] = SimpleQueue()
+        self._queue: SimpleQueue[list[Item[W]] | None] = SimpleQueue()
+        self._asked: dict[AbstractEventLoop, list[Item[W]]] = {}
+        """What was asked in each loop since it last handed over."""
+        self._left: list[Item[W]] = []
         self._over = False
         self._thread = threading.Thread(target=self._serve, name=name, daemon=True)
         self._thread.start()
 
-    async def ask(self, wish: W) -> Any:
-        """Have something done; give what came of it."""
+    def ask(self, wish: W) -> Future[Any]:
+        """Have something done; what is given becomes what came of it."""
         loop = asyncio.get_running_loop()
         future: Future[Any] = loop.create_future()
-        self._queue.put(Item(wish, loop, future))
+        asked = self._asked.get(loop)
+        if asked is None:
+            self._asked[loop] = [Item(wish, loop, future)]
+            # Two turns of the loop from now: an end that frees a slot wakes in the next one who fills it, so that the
+            # end and the pull go together, and what the end makes due is claimed without ever waiting in the file.
+            loop.call_soon(loop.call_soon, self._hand_over, loop)
+        else:
+            asked.append(Item(wish, loop, future))
+        return future
+
+    def _hand_over(self, loop: AbstractEventLoop) -> None:
+        asked = self._asked.pop(loop, None)
+        if asked is None:
+            return
+        self._queue.put(asked)
         if self._over:  # closed by another thread between the caller's look at the store and here
             self._refuse()
-        return await future
 
     def tell(self, wish: W) -> None:
         """Have something done that nobody waits for."""
-        self._queue.put(Item(wish))
+        self._queue.put([Item(wish)])
 
     def stop(self) -> None:
         """Let the thread do what waits, close its connection and end."""
+        for loop in tuple(self._asked):
+            self._hand_over(loop)
         self._queue.put(None)
 
     def join(self, timeout: float | None = None) -> None:
@@ -158,10 +176,10 @@ class Thread(Generic[W]):
         answers = Answers(self._path)
         while True:
             try:
-                item = self._queue.get_nowait()
+                asked = self._queue.get_nowait()
             except Empty:
                 break
-            if item is not None:
+            for item in asked or ():
                 answers.fail(item, StoreUnavailableError(f"{self._path}: the store was closed meanwhile; ask again"))
         answers.send()
 
@@ -180,16 +198,18 @@ class Thread(Generic[W]):
         return connection
 
     def _gather(self) -> tuple[list[Item[W]], bool]:
-        """Take the next item and what waits behind it; say whether that is all there will be."""
-        item = self._queue.get()
+        """Take the next items and what waits behind them; say whether that is all there will be."""
+        asked = self._left or self._queue.get()
+        self._left = []
         batch: list[Item[W]] = []
         deadline = time.perf_counter() + _LONGEST_GATHERING
-        while item is not None:
-            batch.append(item)
+        while asked is not None:
+            batch += asked
             if len(batch) >= _MOST_ITEMS or time.perf_counter() > deadline:
-                return batch, False
+                self._left = batch[_MOST_ITEMS:]
+                return batch[:_MOST_ITEMS], False
             try:
-                item = self._queue.get_nowait()
+                asked = self._queue.get_nowait()
             except Empty:
                 return batch, False
         return batch, True
