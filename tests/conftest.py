@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from tests.redis.servers import MISSING, Server, missing, programs
 
 # No deadline for a single example: a busy machine is no failure. The blob repeats a failing example anywhere.
 settings.register_profile("mageflow", deadline=None, print_blob=True)
@@ -24,3 +27,21 @@ def _clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if name.startswith(("MAGEFLOW_", "HATCHET_")) or name == "REDIS_URL":
             monkeypatch.delenv(name)
     monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture(scope="session")
+def one_redis() -> Iterator[Server]:
+    found = programs()
+    if not found:
+        missing(MISSING)
+    server = Server(next(iter(found.values())))
+    server.start()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def redis(one_redis: Server) -> Server:
+    """An empty Redis server."""
+    one_redis.command("FLUSHALL")
+    return one_redis

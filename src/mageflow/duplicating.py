@@ -68,7 +68,7 @@ async def _duplicate(kernel: Kernel, record: SignatureRecord, count: int) -> lis
 async def _copy(kernel: Kernel, record: SignatureRecord) -> SignatureRecord:
     roster = record.roster
     if roster is not None:
-        roster = replace(roster, closed=roster.closed and not roster.stopped, stopped=False, feeds=(), added=())
+        roster = replace(roster, closed=roster.closed and not roster.stopped, stopped=False, feeds=())
     made = replace(
         record,
         key=await kernel.retracing.copy_key(record),

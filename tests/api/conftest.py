@@ -13,14 +13,38 @@ import pytest
 
 import mageflow
 from mageflow import Mageflow, MageflowConfig, RunHandle, RunStatus
+from mageflow.engines.local import LocalEngine
+from mageflow.ports.store import Store
+from mageflow.stores.memory import MemoryStore
+from mageflow.stores.redis import RedisStore
+from mageflow.stores.sqlite import SqliteStore
+from tests.redis.servers import Server
 
 Sign = Callable[..., Awaitable[Any]]
 
 
+@pytest.fixture
+def store(kind_of_store: str, request: pytest.FixtureRequest, tmp_path: Path) -> Store:
+    """An empty store of each kind that the module is tested on."""
+    match kind_of_store:
+        case "memory":
+            return MemoryStore()
+        case "sqlite":
+            return SqliteStore(tmp_path / "flows.db")
+        case _:
+            server: Server = request.getfixturevalue("redis")
+            return RedisStore(server.url)
+
+
 @pytest.fixture(params=["memory", "sqlite"])
-async def mage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Mageflow]:
-    store = "memory://" if request.param == "memory" else tmp_path / "flows.db"
-    client = Mageflow(store=store, config=MageflowConfig(lease=5.0))
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    """The kinds; a module that is tested on others too has a fixture of this name in the place of this one."""
+    return str(request.param)
+
+
+@pytest.fixture
+async def mage(store: Store) -> AsyncIterator[Mageflow]:
+    client = Mageflow(LocalEngine(), store, config=MageflowConfig(lease=5.0))
     mageflow.set_default(client)
     try:
         async with client:

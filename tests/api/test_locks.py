@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from pathlib import Path
 from typing import Any
@@ -16,8 +16,17 @@ import mageflow
 from mageflow import LockLostError, Mageflow, MageflowConfig, Signature, SignatureNotFoundError
 from mageflow.core.notes import AcquireLock, LockReply, lock_key
 from mageflow.core.records import LockRecord
+from mageflow.engines.local import LocalEngine
+from mageflow.ports.store import Ring
+from mageflow.stores.memory import MemoryStore
+from mageflow.testing.clock import ManualClock
 
 Lock = Callable[..., AbstractAsyncContextManager[Signature[Any, Any]]]
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=["client", "module"])
@@ -111,6 +120,30 @@ async def test_a_wait_may_be_limited_and_leaves_the_line(
         pass
 
 
+async def test_a_cancellation_is_heard_at_whatever_moment_it_comes(
+    mage: Mageflow, lock: Lock, signature: Signature[Any, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also at the one at which who waits was just told to look again."""
+    rings: list[Ring] = []
+    watch = type(mage.store).watch
+
+    def watched(store: Any, keys: Iterable[str], ring: Ring) -> Callable[[], None]:
+        rings.append(ring)
+        return watch(store, keys, ring)
+
+    monkeypatch.setattr(type(mage.store), "watch", watched)
+    async with lock(signature):
+        for ticks in range(12):
+            waiting = asyncio.create_task(lock(signature).__aenter__())
+            await until_they_wait(mage, signature.key, 1)
+            rings[-1](None)
+            for _ in range(ticks):
+                await asyncio.sleep(0)
+            waiting.cancel()
+            await asyncio.wait((waiting,), timeout=20)
+            assert waiting.cancelled(), f"lost after {ticks} turns of the event loop"
+
+
 async def test_an_exception_frees_it(mage: Mageflow, lock: Lock, signature: Signature[Any, Any]) -> None:
     with pytest.raises(ZeroDivisionError):
         async with lock(signature):
@@ -150,23 +183,26 @@ async def test_who_lost_it_is_told_at_the_end(mage: Mageflow, lock: Lock, signat
     assert "was not renewed" in other.value.__notes__[0]
 
 
-async def test_it_is_renewed_while_it_is_held(tmp_path: Path) -> None:
-    async with Mageflow(store=tmp_path / "flows.db", config=MageflowConfig(lease=0.1, max_stall=0.05)) as mage:
+async def test_it_is_renewed_while_it_is_held() -> None:
+    """The store's time is turned on by less than the lease at each renewal, and by several leases in all."""
+    clock = ManualClock()
+    config = MageflowConfig(lease=0.1, max_stall=0.05)
+    async with Mageflow(LocalEngine(), MemoryStore(clock), config=config) as mage:
 
         @mage.task
         async def note() -> None: ...
 
         signature = await mage.sign(note)
-        async with mage.lock_task(signature):
-            async with asyncio.timeout(20):
-                first = seen = await until_of(mage, signature.key)
-                while seen < first + 0.5:
-                    seen = await until_of(mage, signature.key)
-            assert not await take(mage, signature.key, "another", 1.0)
+        async with mage.lock_task(signature), asyncio.timeout(20):
+            for _ in range(8):
+                clock.advance(0.08)
+                now = await mage.store.now()
+                while await until_of(mage, signature.key) < now + 0.09:  # noqa: ASYNC110 - the store has no event for it
+                    await asyncio.sleep(0)
+                assert not await take(mage, signature.key, "another", 1.0)
 
 
 async def until_of(mage: Mageflow, key: str) -> float:
-    await asyncio.sleep(0)
     record = (await mage.store.load((lock_key(key),)))[lock_key(key)]
     assert isinstance(record, LockRecord)
     return record.until

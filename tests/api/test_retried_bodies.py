@@ -18,6 +18,11 @@ from mageflow.testing.clock import ManualClock
 from tests.api.conftest import work
 
 
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture
 def ran(mage: Mageflow) -> list[Any]:
     ran: list[Any] = []

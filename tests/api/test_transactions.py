@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Collection
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
 from contextlib import AbstractAsyncContextManager
-from pathlib import Path
 from typing import Any, cast
 
 import pytest
@@ -23,13 +23,17 @@ from mageflow import (
     TransactionError,
 )
 from mageflow.core.decision import Decide, Decision
+from mageflow.engines.local import LocalEngine
 from mageflow.errors import StoreUnavailableError
 from mageflow.ports.store import Filter, Store
-from mageflow.stores.memory import MemoryStore
-from mageflow.stores.sqlite import SqliteStore
 from tests.api.conftest import work
 
 Begin = Callable[[], AbstractAsyncContextManager[None]]
+
+
+@pytest.fixture(params=["memory", "sqlite", "redis"])
+def kind_of_store(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture(params=["client", "module", "client, other name", "module, other name"])
@@ -68,6 +72,8 @@ class Hostile:
         self.commits = 0
         self.lost = 0
         self.refusing = False
+        self.meanwhile: Callable[[], Awaitable[object]] | None = None
+        """What others do before a commit whose reply was lost is repeated."""
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
@@ -79,18 +85,20 @@ class Hostile:
         decision: Decision = await self._store.transact(keys, decide, token=token)
         if self.lost:
             self.lost -= 1
+            if self.meanwhile is not None:
+                await self.meanwhile()
             raise StoreUnavailableError("the reply was lost")
         return decision
 
 
-@pytest.fixture(params=["memory", "sqlite"])
-def hostile(request: pytest.FixtureRequest, tmp_path: Path) -> Hostile:
-    return Hostile(MemoryStore() if request.param == "memory" else SqliteStore(tmp_path / "hostile.db"))
+@pytest.fixture
+def hostile(store: Store) -> Hostile:
+    return Hostile(store)
 
 
 @pytest.fixture
 async def client(hostile: Hostile) -> AsyncIterator[Mageflow]:
-    async with Mageflow(store=cast("Store", hostile)) as client:
+    async with Mageflow(LocalEngine(), cast("Store", hostile)) as client:
 
         @client.task
         async def note(msg: dict[str, Any]) -> None: ...
@@ -204,6 +212,38 @@ async def test_a_lost_reply_repeats_nothing(hostile: Hostile, client: Mageflow) 
     assert len(there.success_callbacks) == 2
     assert len(swarm.tasks) == 40
     assert await hostile.count(Filter()) == 1
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a transaction"])
+async def test_what_is_added_with_a_lost_reply_is_added_once_though_others_wrote_meanwhile(
+    hostile: Hostile, client: Mageflow, together: bool
+) -> None:
+    """The record is another's by then: nothing on it tells that the commit succeeded."""
+    there = await client.sign("note")
+    swarm = await client.swarm()
+
+    async def others() -> None:
+        lost, hostile.lost = hostile.lost, 0
+        await there.kwargs.aupdate(n=hostile.commits)
+        await swarm.kwargs.aupdate(n=hostile.commits)
+        for _ in range(40):
+            await swarm.add_task(there)
+        hostile.lost = lost
+
+    hostile.meanwhile = others
+    async with client.transaction() if together else contextlib.nullcontext():
+        hostile.lost = 2
+        await there.success_callbacks.aappend(there)
+        hostile.lost = 2
+        await swarm.error_callbacks.aappend(there)
+        hostile.lost = 2
+        await swarm.add_task(there)
+    assert hostile.lost == 0
+    await there.refresh()
+    await swarm.refresh()
+    assert len(there.success_callbacks) == 1
+    assert len(swarm.error_callbacks) == 1
+    assert len(swarm.tasks) == 1 + (80 if together else 3 * 80)
 
 
 async def test_a_crash_before_the_commit_leaves_nothing_and_one_after_it_everything(

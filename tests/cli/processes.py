@@ -25,7 +25,7 @@ def mageflow(*arguments: str, cwd: Path | None = None, **variables: str) -> subp
         env=environment(**variables),
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=100,
         check=False,
     )
 

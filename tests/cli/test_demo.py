@@ -351,7 +351,7 @@ def test_modules_of_the_users_folder_are_not_taken_for_ours(folder: Path, tmp_pa
         env=environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert (done.returncode, done.stderr) == (0, "")

@@ -113,7 +113,7 @@ def test_without_the_extra_it_says_how_to_install_it(missing: str) -> None:
         env=environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=100,
         check=False,
     )
     assert done.returncode == 1

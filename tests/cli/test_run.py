@@ -34,7 +34,7 @@ def test_json_is_the_whole_run_and_a_message_may_come_by_a_pipe(served: Work) ->
         env=environment(),
         capture_output=True,
         encoding="utf-8",
-        timeout=50,
+        timeout=100,
         check=False,
     )
     run = RunInfo.model_validate(json.loads(done.stdout))

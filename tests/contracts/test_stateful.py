@@ -226,7 +226,9 @@ class SqliteLikeMemory(RuleBasedStateMachine):
 
     @rule(key=sig_keys, callbacks=st.lists(sig_keys, min_size=1, max_size=3), slot=st.sampled_from(list(Slot)))
     def append(self, key: str, callbacks: list[str], slot: Slot) -> None:
-        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), token=self.token())
+        event = AppendCallbacks(
+            key=key, slot=slot, callbacks=tuple(callbacks), note=f"note:{self.token()}", token=self.token()
+        )
         for _ in range(1 + len(callbacks) // 3):  # and repeated, as if the answer had been lost
             self.commit(event, key, *callbacks)
 
@@ -442,6 +444,6 @@ SqliteLikeMemory.TestCase.settings = settings(
 )
 
 
-@pytest.mark.timeout(60 + EXAMPLES)
+@pytest.mark.timeout(120 + EXAMPLES)
 class TestSqliteLikeMemory(SqliteLikeMemory.TestCase):  # type: ignore[misc, valid-type]
     """The machine, as pytest runs it."""

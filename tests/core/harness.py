@@ -106,8 +106,10 @@ def loads(event: Event) -> tuple[str, ...]:
         case EditKwargs() | SetSignatureControl() | CloseMembers() | Resize():
             return (event.key,)
         case AddMembers():
-            return (event.key, *(member.signature for member in event.members))
-        case AppendCallbacks() | RemoveSignature():
+            return (event.key, event.note, *(member.signature for member in event.members))
+        case AppendCallbacks():
+            return (event.key, event.note, *event.callbacks)
+        case RemoveSignature():
             return (event.key, *event.callbacks)
         case Announce() | PutMembers():
             return tuple(record.key for record in event.records)
@@ -299,7 +301,8 @@ class World:
 
     def add(self, swarm: str, *members: str) -> MembersReply:
         listed = tuple(Member(signature=each) for each in members)
-        event = AddMembers(key=swarm, members=listed, defaults=self.defaults, token=self.token())
+        token = self.token()
+        event = AddMembers(key=swarm, members=listed, note=f"note:{token}", defaults=self.defaults, token=token)
         return self.commit(MembersReply, event)
 
     def close(self, swarm: str) -> SignatureReply:
@@ -323,7 +326,9 @@ class World:
         return self.commit(SignatureReply, event)
 
     def append(self, key: str, slot: Slot, *callbacks: str) -> SignatureReply:
-        return self.commit(SignatureReply, AppendCallbacks(key=key, slot=slot, callbacks=callbacks, token=self.token()))
+        token = self.token()
+        event = AppendCallbacks(key=key, slot=slot, callbacks=callbacks, note=f"note:{token}", token=token)
+        return self.commit(SignatureReply, event)
 
     def remove(self, key: str, *callbacks: str) -> SignatureReply:
         return self.commit(SignatureReply, RemoveSignature(key=key, callbacks=callbacks, token=self.token()))

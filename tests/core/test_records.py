@@ -77,7 +77,6 @@ SIGNATURE = SignatureRecord(
         stop_after=2,
         most=60,
         feeds=("run_1",),
-        added=("token",),
     ),
     active_ttl=60.0,
     done_ttl=7.0,

@@ -164,6 +164,18 @@ def test_an_append_whose_reply_was_lost_is_not_made_twice() -> None:
     assert world.signature(key).on_done == (a,)
 
 
+def test_an_append_whose_reply_was_lost_is_made_once_whatever_others_have_written_meanwhile() -> None:
+    world = World()
+    a, b = world.sign("a"), world.sign("b")
+    key = world.sign("t")
+    world.append(key, Slot.DONE, a)
+    lost = world.story[-1][0]
+    world.edit(key, n=1)
+    world.append(key, Slot.DONE, b)
+    assert world.again(SignatureReply, lost).signature == world.signature(key)
+    assert world.signature(key).on_done == (a, b)
+
+
 def test_what_does_not_exist_is_not_appended() -> None:
     world = World()
     a = world.sign("a")

@@ -75,7 +75,7 @@ def test_each_event_sees_what_those_before_it_did(kept: Kept) -> None:
     [
         signature("sig_b", "sig_absent"),
         EditKwargs(key="sig_absent", put={"x": 1}, token="e"),
-        AppendCallbacks(key="sig_a", slot=Slot.DONE, callbacks=("sig_absent",), token="e"),
+        AppendCallbacks(key="sig_a", slot=Slot.DONE, callbacks=("sig_absent",), note="note:e", token="e"),
         Start(run="run_1", signature="sig_absent", token="s"),
     ],
     ids=lambda event: type(event).__name__,
@@ -96,7 +96,7 @@ def test_a_start_that_gives_another_run_than_was_told_is_refused(kept: Kept) -> 
 
 def test_what_was_committed_already_is_not_done_again(kept: Kept) -> None:
     kept.commit(signature("sig_a"))
-    event = together(AppendCallbacks(key="sig_a", slot=Slot.DONE, callbacks=("sig_a",), token="own"))
+    event = together(AppendCallbacks(key="sig_a", slot=Slot.DONE, callbacks=("sig_a",), note="note:own", token="own"))
     kept.commit(event)
     again = kept.decide(event)
     assert again == Decision(reply=TogetherReply())

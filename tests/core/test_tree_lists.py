@@ -126,7 +126,7 @@ def test_a_swarm_within_itself_fails_there_and_is_not_made_again() -> None:
     world = Trees()
     swarm = world.compose(Form.SWARM, closed=False)
     around = world.compose(Form.CHAIN, swarm, world.sign("after"))
-    add = AddMembers(key=swarm, members=(Member(signature=around),), token=world.token())
+    add = AddMembers(key=swarm, members=(Member(signature=around),), note="note:1", token=world.token())
     world.commit(MembersReply, add)
     world.commit(SignatureReply, CloseMembers(key=swarm, token=world.token()))
     run = world.start(swarm)
@@ -148,7 +148,7 @@ def test_an_addition_of_which_more_is_to_come_is_refused_as_a_whole() -> None:
     assert record.roster is not None
     world.records[swarm] = replace(record, roster=replace(record.roster, most=3))
     one = Member(signature=world.sign("one"))
-    refused = AddMembers(key=swarm, members=(one, one), more=2, token=world.token())
+    refused = AddMembers(key=swarm, members=(one, one), more=2, note="note:2", token=world.token())
     assert world.commit(MembersReply, refused).refusal is Refusal.FULL
-    taken = AddMembers(key=swarm, members=(one, one), more=1, token=world.token())
+    taken = AddMembers(key=swarm, members=(one, one), more=1, note="note:3", token=world.token())
     assert world.commit(MembersReply, taken).refusal is None

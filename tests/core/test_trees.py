@@ -109,10 +109,18 @@ def test_an_addition_whose_reply_was_lost_is_made_once() -> None:
     swarm = world.swarm(closed=False)
     run = world.start(swarm)
     reply = world.add(swarm, world.sign("task"))
+    lost = world.story[-1][0]
     again = world.again(type(reply))
 
     assert again.refusal is None
     assert list(world.members(run)) == [0]
+
+    for _ in range(40):
+        world.add(swarm, world.sign("task"))
+    world.again(type(reply), lost)
+    roster = world.signature(swarm).roster
+    assert roster is not None
+    assert roster.count == 41, "whatever others have added meanwhile"
 
 
 def test_an_open_swarm_cancelled_before_it_began_ends_when_it_is_tried_again_closed() -> None:

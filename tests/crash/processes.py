@@ -93,7 +93,11 @@ class Workers:
 
     async def ready(self, *processes: subprocess.Popen[bytes]) -> None:
         """Wait until workers serve."""
-        await until(lambda: all("is ready" in self.said(each) for each in processes), self.said)
+        await until(lambda: all(self.serves(each) for each in processes), self.said)
+
+    def serves(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether a worker has begun to serve."""
+        return "is ready" in self.said(process)
 
     async def gone(self, process: subprocess.Popen[bytes]) -> int:
         """Wait until a process has ended; give its exit code."""

@@ -41,9 +41,10 @@ async def after(msg: dict[str, Any]) -> int:
 
 
 async def hold(msg: dict[str, Any]) -> int:
-    """Go on until the gate is open; the event loop moves."""
+    """Go on until a gate is open, the usual one or one of its own; the event loop moves."""
     note("hold")
-    while not GATE.exists():  # noqa: ASYNC110 - nothing tells of files
+    gate = Path(msg.get("gate", GATE))
+    while not gate.exists():  # noqa: ASYNC110 - nothing tells of files
         await asyncio.sleep(0.005)
     note("let go")
     return current_run().attempt

@@ -134,7 +134,7 @@ def run(arguments: list[str], folder: Path) -> subprocess.CompletedProcess[str]:
         "HATCHET_CLIENT_TOKEN": UNSIGNED,
     }
     return subprocess.run(  # noqa: PLW1510 - each caller reports a failure in its own words
-        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=50
+        [sys.executable, *arguments], cwd=folder, env=environment, capture_output=True, text=True, timeout=100
     )
 
 

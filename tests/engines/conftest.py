@@ -1,9 +1,8 @@
-"""Servers for the engines: one Redis, and one NATS, for the whole run."""
+"""What the engines run on, for the whole run: a NATS server, and `taskiq worker` processes beside the Redis server."""
 
 from __future__ import annotations
 
 import importlib
-import os
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,38 +13,14 @@ import pytest
 from mageflow import Mageflow
 from tests.engines.processes import TaskiqWorkers
 from tests.engines.servers import MISSING_NATS, NatsServer, nats_program
-from tests.redis.servers import MISSING, Server, programs
-
-
-def _missing(reason: str) -> None:
-    if os.environ.get("CI"):
-        pytest.fail(reason)
-    pytest.skip(reason)
-
-
-@pytest.fixture(scope="session")
-def one_redis() -> Iterator[Server]:
-    found = programs()
-    if not found:
-        _missing(MISSING)
-    server = Server(next(iter(found.values())))
-    server.start()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def redis(one_redis: Server) -> Server:
-    """An empty Redis server."""
-    one_redis.command("FLUSHALL")
-    return one_redis
+from tests.redis.servers import Server, missing
 
 
 @pytest.fixture(scope="session")
 def nats() -> Iterator[NatsServer]:
     program = nats_program()
     if program is None:
-        _missing(MISSING_NATS)
+        missing(MISSING_NATS)
     assert program is not None
     server = NatsServer(program)
     yield server
@@ -69,7 +44,6 @@ async def program(workers: TaskiqWorkers, monkeypatch: pytest.MonkeyPatch) -> As
     module: Any = importlib.import_module("tests.engines.program")
     yield module
     await module.mage.aclose()
-    await module.broker.shutdown()
 
 
 @pytest.fixture

@@ -1,10 +1,11 @@
-"""`taskiq worker` processes that end with their test."""
+"""Worker processes on a Redis store that end with their test: `taskiq worker`, and the embedded engine's."""
 
 from __future__ import annotations
 
 import contextlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from typing import Any
 
 from tests.crash.processes import ROOT
 
-__all__ = ["TaskiqWorkers"]
+__all__ = ["EmbeddedWorkers", "TaskiqWorkers"]
 
 
 class TaskiqWorkers:
@@ -22,9 +23,10 @@ class TaskiqWorkers:
     Args:
         folder: for what they say and note.
         url: the Redis server.
+        environment: more of it, as the program reads it.
     """
 
-    def __init__(self, folder: Path, url: str) -> None:
+    def __init__(self, folder: Path, url: str, **environment: str) -> None:
         self.folder = folder
         self.journal = folder / "journal"
         self.gate = folder / "gate"
@@ -34,12 +36,16 @@ class TaskiqWorkers:
             "ENGINE_REDIS": url,
             "ENGINE_JOURNAL": str(self.journal),
             "ENGINE_GATE": str(self.gate),
+            **environment,
         }
         self._all: list[subprocess.Popen[bytes]] = []
 
-    def start(self, app: str = "tests.engines.program:broker", **environment: str) -> subprocess.Popen[bytes]:
-        """Start `taskiq worker` with one worker process, which it starts anew when that dies."""
-        command = [sys.executable, "-m", "taskiq", "worker", app, "--workers", "1"]
+    def start(self, processes: int = 1, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `taskiq worker` with so many worker processes, which it starts anew when they die."""
+        app = "tests.engines.program:broker"
+        return self._start([sys.executable, "-m", "taskiq", "worker", app, "--workers", str(processes)], environment)
+
+    def _start(self, command: list[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
         with (self.folder / f"said-{len(self._all)}").open("wb") as file:
             process = subprocess.Popen(
                 command,
@@ -74,6 +80,27 @@ class TaskiqWorkers:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)
             process.wait()
+
+
+class EmbeddedWorkers(TaskiqWorkers):
+    """Processes of `mageflow worker`."""
+
+    def start(self, processes: int = 2, **environment: str) -> subprocess.Popen[bytes]:
+        """Start `mageflow worker` with several worker processes, which it starts anew when they die."""
+        app = "tests.engines.program:mage"
+        command = [sys.executable, "-m", "mageflow.cli", "worker", app, "--processes", str(processes)]
+        return self._start(command, environment)
+
+    def pids(self) -> list[int]:
+        """Give the worker processes that serve, oldest first."""
+        return [pid for pid in map(int, re.findall(r"is ready: process (\d+)", self.said())) if _is_there(pid)]
+
+    def end(self) -> None:
+        """End what is left; the worker processes are in sessions of their own."""
+        super().end()
+        for pid in self.pids():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
 
 
 def _is_there(pid: int) -> bool:

@@ -1,4 +1,7 @@
-"""A program on Taskiq and Redis: what `taskiq worker tests.engines.program:broker` runs, and what starts its runs."""
+"""A program on Taskiq and Redis: what `taskiq worker tests.engines.program:broker` runs, and what starts its runs.
+
+With `ENGINE_BROKER=none` its runs are pulled from the store, by `mageflow worker tests.engines.program:mage`.
+"""
 
 from __future__ import annotations
 
@@ -10,15 +13,18 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from taskiq import AsyncBroker, Context, TaskiqDepends, TaskiqEvents, TaskiqState
+from taskiq_nats import PullBasedJetStreamBroker
 from taskiq_redis import ListQueueBroker, RedisStreamBroker
 
 from mageflow import Mageflow, MageflowConfig, current_run
+from mageflow.engines.local import LocalEngine
 
 URL = os.environ.get("ENGINE_REDIS", "redis://127.0.0.1:1/0")
 QUEUE = os.environ.get("ENGINE_QUEUE", "flows")
 JOURNAL = Path(os.environ.get("ENGINE_JOURNAL", "journal"))
 GATE = Path(os.environ.get("ENGINE_GATE", "gate"))
-LISTS = os.environ.get("ENGINE_BROKER") == "list"
+CARRIER = os.environ.get("ENGINE_BROKER", "stream")
+NATS = os.environ.get("ENGINE_NATS", "nats://127.0.0.1:1")
 
 
 def note(what: str, **facts: Any) -> None:
@@ -28,14 +34,21 @@ def note(what: str, **facts: Any) -> None:
         journal.write(json.dumps(entry) + "\n")
 
 
-broker: AsyncBroker = (
-    ListQueueBroker(URL, queue_name=QUEUE) if LISTS else RedisStreamBroker(URL, queue_name=QUEUE, xread_block=200)
-)
-mage = Mageflow(
-    broker,
-    os.environ.get("ENGINE_STORE", URL),
-    config=MageflowConfig(lease=2.0, redeliver_after=2.0, max_worker_losses=10_000),
-)
+def make_broker() -> AsyncBroker:
+    match CARRIER:
+        case "list":
+            return ListQueueBroker(URL, queue_name=QUEUE)
+        case "jetstream":
+            return PullBasedJetStreamBroker([NATS], subject=QUEUE, stream_name=QUEUE, durable=QUEUE)
+        case _:
+            return RedisStreamBroker(URL, queue_name=QUEUE, xread_block=200)
+
+
+broker = make_broker()
+store = os.environ.get("ENGINE_STORE", URL)
+config = MageflowConfig(lease=2.0, redeliver_after=2.0, max_worker_losses=10_000)
+# The embedded engine is not offered beside Redis; one that is given is taken, and holds the pulls of that store.
+mage = Mageflow(LocalEngine() if CARRIER == "none" else broker, store, config=config)
 
 
 @broker.on_event(TaskiqEvents.WORKER_STARTUP)

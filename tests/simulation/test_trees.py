@@ -31,7 +31,7 @@ EVENTS = {
 }
 
 
-@pytest.mark.timeout(max(60, COUNT // 20))
+@pytest.mark.timeout(max(120, COUNT // 20))
 @pytest.mark.parametrize("first", range(FIRST, FIRST + COUNT // TREES, AT_ONCE))
 def test_trees_come_to_what_they_must(first: int) -> None:
     for seed in range(first, first + AT_ONCE):

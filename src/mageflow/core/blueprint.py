@@ -82,9 +82,9 @@ _FIELDS = {Slot.SUCCESS: "on_success", Slot.ERROR: "on_error", Slot.DONE: "on_do
 
 def append(work: Work, event: AppendCallbacks) -> SignatureReply:
     """Add callbacks at the end of a list; the same one may stand there twice, and then fires twice."""
-    work.need((event.key, *event.callbacks, *((event.note,) if event.note is not None else ())))
+    work.need((event.key, *event.callbacks, event.note))
     record = work.signature(event.key)
-    if record is None or record.token == event.token or (event.note is not None and work.get(event.note) is not None):
+    if record is None or work.get(event.note) is not None:
         return SignatureReply(signature=record)
     if absent := use(work, event.callbacks):
         return SignatureReply(signature=record, missing=absent)

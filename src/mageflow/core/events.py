@@ -258,13 +258,14 @@ class EditKwargs(Struct, frozen=True, kw_only=True):
 
 
 class AppendCallbacks(Struct, frozen=True, kw_only=True):
-    """Add callbacks to the end of one of a signature's lists. Loads it and them."""
+    """Add callbacks to the end of one of a signature's lists. Loads it, them and the note."""
 
     key: str
     slot: Slot
     callbacks: tuple[str, ...]
-    note: str | None = None
-    """The key of the note that says that this was done: a body that is tried again adds nothing twice."""
+    note: str
+    """The key of the note that says that this was done: nothing is added twice, by a body that is tried again or by a
+    commit whose reply was lost, whatever others have written meanwhile."""
     token: str
 
 
@@ -305,7 +306,7 @@ class PutMembers(Struct, frozen=True, kw_only=True):
 
 
 class AddMembers(Struct, frozen=True, kw_only=True):
-    """Add members to an open swarm, and to its live runs. Loads it."""
+    """Add members to an open swarm, and to its live runs. Loads it and the note."""
 
     key: str
     members: tuple[Member, ...]
@@ -313,7 +314,7 @@ class AddMembers(Struct, frozen=True, kw_only=True):
     """How many members follow in further additions that belong to this one."""
     close_when_full: bool = True
     """Whether the swarm is closed when it has as many members as it may."""
-    note: str | None = None
+    note: str
     """As of `AppendCallbacks`."""
     defaults: Defaults = _NO_DEFAULTS
     token: str

@@ -45,8 +45,6 @@ class Roster(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """How many members it may have."""
     feeds: tuple[str, ...] = ()
     """The runs that get the members which are added."""
-    added: tuple[str, ...] = ()
-    """The tokens of the latest additions: one whose reply was lost is not made twice."""
 
 
 class Member(Struct, frozen=True, kw_only=True, omit_defaults=True):

@@ -105,7 +105,6 @@ def keep(work: Work, event: KeepNote) -> None:
     work.put(replace(event.record, rev=rev, created_at=work.now, expires_at=work.now + event.ttl))
 
 
-def remind(work: Work, key: str | None, about: str) -> None:
-    """Keep the note `key`, if there is to be one, as long as `about`."""
-    if key is not None:
-        work.put(NoteRecord(key=key, created_at=work.now, expires_at=work.now, about=about))
+def remind(work: Work, key: str, about: str) -> None:
+    """Keep the note `key` as long as `about`."""
+    work.put(NoteRecord(key=key, created_at=work.now, expires_at=work.now, about=about))

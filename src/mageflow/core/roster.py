@@ -18,9 +18,6 @@ from mageflow.core.work import Work
 
 __all__ = ["add", "close", "put", "resize"]
 
-_REMEMBERED = 32
-"""How many additions a swarm remembers the tokens of."""
-
 
 def put(work: Work, event: PutMembers) -> MembersReply:
     """Keep members whose signatures all exist; what names them is put afterwards."""
@@ -40,7 +37,7 @@ def add(work: Work, event: AddMembers) -> MembersReply:
     if signature is None or signature.roster is None:
         return MembersReply(refusal=Refusal.GONE)
     roster = signature.roster
-    if event.token in roster.added or (event.note is not None and work.get(event.note) is not None):
+    if work.get(event.note) is not None:
         return MembersReply(signature=signature)
     count = roster.count + len(event.members)
     if roster.closed:
@@ -53,8 +50,7 @@ def add(work: Work, event: AddMembers) -> MembersReply:
         return MembersReply(signature=signature, missing=missing)
     remind(work, event.note, signature.key)
     _append(work, signature, pages, event.members)
-    added = (*roster.added, event.token)[-_REMEMBERED:]
-    changed = change(work, signature, roster=replace(roster, count=count, added=added))
+    changed = change(work, signature, roster=replace(roster, count=count))
     for key in roster.feeds:
         fed = work.run(key)
         if fed is not None and fed.tally is not None and not fed.status.is_terminal:

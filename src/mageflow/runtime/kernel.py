@@ -171,7 +171,7 @@ class Kernel:
         """Add callbacks to one of a signature's lists."""
         note = await self.retracing.note(f"{slot.value} callbacks", key, callbacks)
         event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), note=note, token=self.tx.token())
-        return found_in(await self.tx.commit(SignatureReply, (key, *callbacks), event), key)
+        return found_in(await self.tx.commit(SignatureReply, (key, *callbacks, note), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:
         """Remove a signature, and those callbacks of `slots` that no other signature names and no live run needs.

@@ -52,9 +52,10 @@ class TaskLock:
         try:
             async with asyncio.timeout(timeout):
                 while not (reply := await self._ask(renew=False)).held:
-                    with suppress(TimeoutError):
-                        pause = max(0.01, min(reply.wait, _SLOWEST_LOOK, self._lease / 3))
-                        await asyncio.wait_for(rung.wait(), pause * (1 + self._tx.entropy.jitter() / 10))
+                    pause = max(0.01, min(reply.wait, _SLOWEST_LOOK, self._lease / 3))
+                    with suppress(TimeoutError):  # and no `wait_for`, which may lose a cancellation before 3.12
+                        async with asyncio.timeout(pause * (1 + self._tx.entropy.jitter() / 10)):
+                            await rung.wait()
                     rung.clear()
         except BaseException as error:
             with suppress(StoreError):

@@ -43,16 +43,17 @@ class Membership:
 
     async def add(self, key: str, members: Sequence[Member], *, more: int, close_when_full: bool) -> MembersReply:
         """Add members to a swarm; the reply says why not, where they were not added."""
+        note = await self._retracing.note("members", key, members)
         event = AddMembers(
             key=key,
             members=tuple(members),
             more=more,
             close_when_full=close_when_full,
-            note=await self._retracing.note("members", key, members),
+            note=note,
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )
-        return await self._tx.commit(MembersReply, (key, *(member.signature for member in members)), event)
+        return await self._tx.commit(MembersReply, (key, note, *(member.signature for member in members)), event)
 
     async def close(self, key: str) -> SignatureRecord:
         """Let no member be added to a swarm any more."""

@@ -188,11 +188,11 @@ class Retracing:
         shown = _shown(f"start {signature.task!r}", sent)
         return trail.step(RUN, _encode([signature.key, sent, others]), shown)
 
-    async def note(self, what: str, key: str, added: Collection[Any]) -> str | None:
-        """Give the key of the note that says that something was added now; None outside of bodies."""
+    async def note(self, what: str, key: str, added: Collection[Any]) -> str:
+        """Give the key of the note that says that something was added now."""
         trail = current_trail.get()
         if trail is None:
-            return None
+            return self._tx.entropy.id(_NOTE)
         await trail.remember(self._tx)
         return trail.step(_NOTE, _encode([what, key, added]), _shown(f"add to the {what} of {key}", added))
 

@@ -20,6 +20,7 @@ from mageflow.core.status import RunStatus
 from mageflow.engines.taskiq.crossing import Crossing, crossed
 from mageflow.engines.taskiq.hosting import Hosting
 from mageflow.engines.taskiq.labels import labels_of, message_labels, read_options, retried_exceptions
+from mageflow.engines.taskiq.listening import listen_attentively
 from mageflow.engines.taskiq.receiving import receive
 from mageflow.engines.taskiq.registering import register_on
 from mageflow.engines.taskiq.strangers import take_in_strangers
@@ -82,6 +83,7 @@ class TaskiqEngine(Engine):
         # The last to see an outcome, so that all others see an honest one; in the place of an earlier client's.
         broker.middlewares[:] = [crossing, *(each for each in broker.middlewares if not isinstance(each, Crossing))]
         take_in_strangers(broker)
+        listen_attentively(broker)
 
     def route(self, task: str) -> str:
         return self._route

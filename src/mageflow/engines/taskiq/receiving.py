@@ -15,9 +15,8 @@ logger = logging.getLogger("mageflow.engines.taskiq")
 
 _PAUSE = 1.0
 """Seconds after which a broker that broke off is listened to again."""
-_AGAIN = 0.2
-"""Seconds after which a listener that goes on though it was cancelled is cancelled once more."""
-_TIMES = 50
+_PATIENCE = 10.0
+"""Seconds that a listener has to end when it was cancelled."""
 
 
 async def receive(broker: AsyncBroker, concurrency: int) -> None:
@@ -42,8 +41,7 @@ async def receive(broker: AsyncBroker, concurrency: int) -> None:
 class _Places:
     """The places for what is received; a message is asked for when one is free.
 
-    Taskiq's receiver has a loop of its own for this, but it waits for a listener that was cancelled once, and a driver
-    may lose a cancellation.
+    Taskiq's receiver has a loop of its own for this, but it ends with a broker that breaks off.
     """
 
     def __init__(self, receiver: Receiver, count: int) -> None:
@@ -78,9 +76,7 @@ class _Places:
 
 
 async def _stop(listening: asyncio.Task[None]) -> None:
-    for _ in range(_TIMES):
-        if listening.done():
-            return
-        listening.cancel()
-        await asyncio.wait((listening,), timeout=_AGAIN)
-    logger.error("the broker's listener does not end; it is left behind")
+    listening.cancel()
+    _, late = await asyncio.wait((listening,), timeout=_PATIENCE)
+    if late:
+        logger.error("the broker's listener does not end; it is left behind")

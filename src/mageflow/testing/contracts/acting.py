@@ -168,7 +168,8 @@ class Actor:
 
     async def append(self, key: str, *callbacks: str, token: str | None = None) -> SignatureReply:
         """Add success callbacks to a signature."""
-        event = AppendCallbacks(key=key, slot=Slot.SUCCESS, callbacks=callbacks, token=token or self.entropy.token())
+        given = token or self.entropy.token()
+        event = AppendCallbacks(key=key, slot=Slot.SUCCESS, callbacks=callbacks, note=f"note:{given}", token=given)
         return cast(SignatureReply, await self.commit(event, key, *callbacks))
 
     async def control(self, run: str, control: Control) -> None:
