@@ -22,7 +22,7 @@ from mageflow.errors import ConfigurationError, MageflowError, StoreUnavailableE
 from mageflow.importing import importing, load_app
 from mageflow.logs import RunContextFilter, for_stream
 from mageflow.project import App
-from mageflow.supervising import CANNOT_BEGIN, Supervisor
+from mageflow.supervising import CANNOT_BEGIN, Supervisor, kept
 from mageflow.wording import plural
 
 __all__ = ["Logs", "leave", "log_to_stderr", "main", "serve", "worker_processes"]
@@ -127,21 +127,8 @@ async def worker_processes(
     """
     plan = _plan(app, processes, concurrency=concurrency, name=name, grace=grace, logs=logs)
     _load(plan, processes + 1)
-    supervisor = Supervisor(_commands(plan, processes), grace=grace)
-    block = asyncio.current_task()
-    assert block is not None
-    keeping = asyncio.create_task(supervisor.keep(), name="mageflow-processes")
-    keeping.add_done_callback(_cancel_waiting := lambda _: block.cancel())
-    try:
+    async with kept(Supervisor(_commands(plan, processes), grace=grace), plan.app.reference):
         yield
-    except asyncio.CancelledError:
-        if keeping.done() and block.uncancel() == 0:
-            raise MageflowError(f"the worker processes of {plan.app.reference} cannot begin; see stderr") from None
-        raise
-    finally:
-        keeping.remove_done_callback(_cancel_waiting)
-        supervisor.stop()
-        await keeping
 
 
 def _plan(app: str | App, processes: int, *, concurrency: int, name: str | None, grace: float, logs: Logs) -> _Plan:

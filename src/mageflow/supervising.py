@@ -8,9 +8,11 @@ import logging
 import os
 import signal
 from asyncio.subprocess import Process
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator, Sequence
 
-__all__ = ["CANNOT_BEGIN", "Supervisor"]
+from mageflow.errors import MageflowError
+
+__all__ = ["CANNOT_BEGIN", "Supervisor", "kept"]
 
 logger = logging.getLogger("mageflow.serving")
 
@@ -34,12 +36,16 @@ class Supervisor:
         commands: one for each process; a file is added that ends when this process does (`--lifeline`).
         grace: seconds that a process may take to end its bodies.
         watch: a folder; when a .py file in it changes, all processes are started anew. None: nothing is watched.
+        folder: the processes' current folder. None: this process's.
     """
 
-    def __init__(self, commands: Sequence[Sequence[str]], *, grace: float, watch: str | None = None) -> None:
+    def __init__(
+        self, commands: Sequence[Sequence[str]], *, grace: float, watch: str | None = None, folder: str | None = None
+    ) -> None:
         self._commands = commands
         self._grace = grace
         self._watch = watch
+        self._folder = folder
         self._running: dict[int, Process] = {}
         self._code = 0
         self._stopping = False
@@ -114,6 +120,7 @@ class Supervisor:
                 "--lifeline",
                 str(lifeline),
                 stdin=asyncio.subprocess.DEVNULL,
+                cwd=self._folder,
                 start_new_session=True,
                 pass_fds=(lifeline,),
             )
@@ -163,6 +170,29 @@ class Supervisor:
             nudge, self._nudge = self._nudge, asyncio.Event()
             nudge.set()
             self._tell(signal.SIGTERM)
+
+
+@contextlib.asynccontextmanager
+async def kept(supervisor: Supervisor, what: str) -> AsyncGenerator[None]:
+    """Keep processes beside this program, for `async with`; signals stay the program's own concern.
+
+    Raises:
+        MageflowError: `what`, which names them, cannot begin.
+    """
+    block = asyncio.current_task()
+    assert block is not None
+    keeping = asyncio.create_task(supervisor.keep(), name="mageflow-processes")
+    keeping.add_done_callback(_cancel_waiting := lambda _: block.cancel())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if keeping.done() and block.uncancel() == 0:
+            raise MageflowError(f"the worker processes of {what} cannot begin; see stderr") from None
+        raise
+    finally:
+        keeping.remove_done_callback(_cancel_waiting)
+        supervisor.stop()
+        await keeping
 
 
 def _said(code: int) -> str:

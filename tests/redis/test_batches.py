@@ -6,7 +6,7 @@ import asyncio
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
-from mageflow.core.decision import Decision, Records
+from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.records import TaskRecord, replace
 from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Filter
@@ -41,6 +41,46 @@ async def test_a_batch_that_was_decided_on_what_is_no_more_is_decided_again(stor
         return_exceptions=True,
     )
     assert [type(outcome) for outcome in outcomes] == [StoreConflictError, *[type(None)] * 5]
+
+
+async def test_what_was_read_at_two_moments_is_read_again(store: RedisStore, redis_server: Server) -> None:
+    """A batch loads what its events ask for, one after another, and another process commits in between."""
+    member, tally = (
+        TaskRecord(key="member", created_at=0.0, route="r"),
+        TaskRecord(key="tally", created_at=0.0, route="0"),
+    )
+    await put(store, tally)
+    overtaken: list[bool] = []
+
+    async def overtake() -> None:
+        other = RedisStore(redis_server.url)
+        there = (await other.load(["tally"]))["tally"]
+        assert isinstance(there, TaskRecord)
+        await other.transact(
+            ["tally"], lambda records, now: Decision(writes=(replace(there, route="1"), member)), token="theirs"
+        )
+        await other.aclose()
+
+    def look(records: Records, now: float) -> Decision | Need:
+        """The neighbour, for which the member is loaded after all else."""
+        if not overtaken:
+            overtaken.append(True)
+            with ThreadPoolExecutor() as pool:
+                pool.submit(asyncio.run, overtake()).result()
+        return Decision() if "member" in records else Need(("member",))
+
+    def make(records: Records, now: float) -> Decision:
+        """What makes the member, unless the tally says that it was made."""
+        there = records["tally"]
+        assert isinstance(there, TaskRecord)
+        return Decision(
+            writes=(replace(there, route="2"),) if there.route == "1" else (replace(there, route="1"), member)
+        )
+
+    await asyncio.gather(store.transact([], look, token="x"), store.transact(["tally"], make, token="y"))
+    there = (await store.load(["tally"]))["tally"]
+    assert isinstance(there, TaskRecord)
+    assert there.route == "2"
 
 
 async def test_what_was_built_on_a_refused_commit_is_refused_too(store: RedisStore, redis_server: Server) -> None:

@@ -16,27 +16,19 @@ import typer
 from rich import progress as bars
 from rich.console import Console
 
-import mageflow
 from mageflow import Progress, RunHandle
 from mageflow.cli.demo.files import python_files
+from mageflow.cli.demo.places import Engine, Place, ServerPlace, place_for
 from mageflow.cli.demo.report import print_summary
 from mageflow.cli.output import CommandError, clean, console, invocation, note
 from mageflow.client import Mageflow
 from mageflow.errors import StoreError
-from mageflow.project import App
-from mageflow.serving import Logs, worker_processes
 
 if TYPE_CHECKING:
     from mageflow.cli.demo.program import Summary
 
 __all__ = ["demo"]
 
-# From where mageflow itself is imported: nothing in the user's folder can be taken for a module of the program's.
-_APP = App("mageflow.cli.demo.program:mage", Path(mageflow.__file__).resolve().parents[1])
-_BODIES = 4
-"""At once in each process. A thread holds the interpreter while it parses; a few keep it busy."""
-_GRACE = 2.0
-_LEAVE_WITHIN = 2 * _GRACE
 _LOOK_EVERY = 0.05
 
 
@@ -65,6 +57,18 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    engine: Annotated[
+        Engine, typer.Option("--engine", help="What carries the runs to the worker processes.")
+    ] = Engine.EMBEDDED,
+    store: Annotated[
+        str | None,
+        typer.Option(
+            "--store",
+            metavar="URL",
+            help="The Redis of --engine taskiq and hatchet: redis://host/0.",
+            show_default=False,
+        ),
+    ] = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, even where a demo of the folder was interrupted.")
     ] = False,
@@ -75,9 +79,14 @@ def demo(
     Interrupt it, or kill it: the same command goes on from there, and reads nothing again that was read. A demo that
     has ended, or of another folder, is begun anew. Hidden folders and site-packages are left out.
 
+    The same on servers that you have: with --engine taskiq the worker processes are those of `taskiq worker`, on a
+    stream of the Redis that --store names; with --engine hatchet those of the Hatchet that HATCHET_CLIENT_TOKEN is for.
+    Runs are then kept on that Redis, in a namespace of the demo's own, for a day.
+
     \b
     mageflow demo
     mageflow demo ~/code/my-project --report /tmp/report.json --processes 2
+    mageflow demo --engine taskiq --store redis://localhost:6379/0
     """
     where = (folder or Path(sysconfig.get_path("stdlib"))).resolve()
     files, unreadable = python_files(where)
@@ -85,28 +94,29 @@ def demo(
         raise CommandError(f"no .py file is in {where}; name a folder that has some: mageflow demo FOLDER")
     if not report.resolve().parent.is_dir():
         raise CommandError(f"the folder of --report {report} does not exist; make it, or give another path")
+    place = place_for(engine, store)
     out = console()
     out.print(f"Reading {len(files):,} Python files of {clean(str(where))}", soft_wrap=True)
     if unreadable:
         out.print(f"Left out, because their names are not UTF-8: {unreadable}")
-    asyncio.run(_Demo(where, files, report, out).run(processes or min(4, os.cpu_count() or 1), fresh=fresh))
+    asyncio.run(_Demo(place, where, files, report, out).run(processes or min(4, os.cpu_count() or 1), fresh=fresh))
 
 
 class _Demo:
     """One demo, from where its store has it to its report."""
 
-    def __init__(self, folder: Path, files: list[Path], report: Path, out: Console) -> None:
+    def __init__(self, place: Place, folder: Path, files: list[Path], report: Path, out: Console) -> None:
         # Imported here because it makes a client, which ls and show must not need.
         from mageflow.cli.demo import program, progress  # noqa: PLC0415
 
+        self._place = place
         self._folder = folder
         self._files = files
         self._report = report
         self._out = out
         self._program = program
         self._progress = progress
-        self._store = Path(program.STORE)
-        self._was_there = self._store.exists()
+        self._was_there = place.exists()
 
     async def run(self, processes: int, *, fresh: bool) -> None:
         """Begin it, or go on with it; have it done; tell what came of it."""
@@ -122,25 +132,25 @@ class _Demo:
                 await self._progress.report_to(mage, first, self._report.resolve())
                 done = (await self._progress.look(first)).ended
                 self._out.print(f"Going on where it was left: {done:,} of them are done")
+            found: Summary | None = None
             try:
-                found = await self._have_it_done(mage, first, processes)
+                async with self._place.workers(processes):
+                    found = await self._have_it_done(mage, first)
+                    seconds = perf_counter() - begun
+                    # Before the workers have ended: those of a server take some seconds for it.
+                    print_summary(found, self._out)
+                    self._say_what_it_took(found, await self._progress.ended_runs(mage), before, seconds)
+                    self._say_what_is_where(found, first.id)
             except asyncio.CancelledError:
-                done = (await self._progress.look(first)).ended  # what ran has ended since
-                note(f"{done:,} of {len(self._files):,} files are done; the same command goes on from there")
+                if found is None:
+                    done = (await self._progress.look(first)).ended  # what ran has ended since
+                    note(f"{done:,} of {len(self._files):,} files are done; the same command goes on from there")
                 raise
-            after = await self._progress.ended_runs(mage)
-        seconds = perf_counter() - begun
-        print_summary(found, self._out)
-        self._say_what_it_took(found, after, before, seconds)
-        self._say_what_is_where(found, first.id)
 
-    async def _have_it_done(self, mage: Mageflow, first: RunHandle[Any], processes: int) -> Summary:
-        async with worker_processes(
-            _APP, processes=processes, concurrency=_BODIES, name="demo", grace=_GRACE, logs=Logs.PROBLEMS
-        ):
-            with _bar(self._out) as show:
-                await self._progress.follow(first, show)
-            return await self._progress.summary_of(mage)
+    async def _have_it_done(self, mage: Mageflow, first: RunHandle[Any]) -> Summary:
+        with _bar(self._out) as show:
+            await self._progress.follow(first, show)
+        return await self._progress.summary_of(mage)
 
     def _say_what_it_took(self, found: Summary, runs: int, before: int, seconds: float) -> None:
         took = f"{seconds:.1f} s" if seconds >= 1 else f"{seconds:.2f} s"
@@ -152,7 +162,7 @@ class _Demo:
         )
 
     def _say_what_is_where(self, found: Summary, swarm: str) -> None:
-        store = self._program.STORE
+        store = self._place.shown
         said = f"All figures are in {clean(str(self._report))}, the runs in {store}."
         commands = [("graph", swarm)]
         if found.problems:
@@ -169,19 +179,21 @@ class _Demo:
     async def _left(self, *, fresh: bool) -> str | None:
         """Give the id of the run that began the demo which is to go on; else make room for a new one."""
         try:
-            async with Mageflow(store=self._store) as mage:
+            async with Mageflow.looking_at(self._place.store) as mage:
                 left = await self._progress.left_before_its_end(mage, self._folder)
                 if left is not None and not fresh:
                     return left.id
-                await _wait_for_workers(mage)
+                await _wait_for_workers(mage, self._place)
         except StoreError as error:
+            if isinstance(self._place, ServerPlace):
+                raise
             if not fresh:
                 raise CommandError(f"{error}. To begin a new one: --fresh") from error
-        _remove(self._store)
+        await self._place.remove()
         return None
 
 
-async def _wait_for_workers(mage: Mageflow) -> None:
+async def _wait_for_workers(mage: Mageflow, place: Place) -> None:
     """Wait for the workers of a demo that was killed: nobody may have the store when it is removed.
 
     Raises:
@@ -189,20 +201,9 @@ async def _wait_for_workers(mage: Mageflow) -> None:
     """
     begun = perf_counter()
     while here := [worker for worker in await mage.find_workers() if not worker.gone]:
-        if perf_counter() - begun > _LEAVE_WITHIN:
-            raise CommandError(
-                f"process {here[0].pid} works on {mage.store.location}: another demo is running in this folder. Wait "
-                "for its end, interrupt it, or start this one in another folder"
-            )
+        if perf_counter() - begun > place.leave_within:
+            raise CommandError(f"process {here[0].pid} works on {place.shown}: {place.another()}")
         await asyncio.sleep(_LOOK_EVERY)
-
-
-def _remove(store: Path) -> None:
-    try:
-        for ending in ("", "-wal", "-shm"):
-            Path(f"{store}{ending}").unlink(missing_ok=True)
-    except OSError as error:
-        raise CommandError(f"the store of an earlier demo, {store}, cannot be removed: {error.strerror}") from error
 
 
 @contextmanager

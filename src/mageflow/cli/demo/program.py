@@ -2,12 +2,14 @@
 
 A swarm of chains: one chain of three steps for each file, so many at once as the window has room for, and one callback
 when the last of them has ended. Nothing in it belongs to the command line: it reads like any program that uses
-mageflow, and is run like one, by worker processes: `mageflow worker mageflow.cli.demo.program:mage`.
+mageflow, and is run like one, by worker processes: `mageflow worker mageflow.cli.demo.program:mage`. On Taskiq and on
+Hatchet it is the same program, run by their workers.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import gc
 import hashlib
 import json
@@ -16,25 +18,29 @@ import platform
 import threading
 import warnings
 from collections.abc import Sequence
-from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel
 
 from mageflow import Mageflow, MageflowConfig, Outcome, ReturnValue, RunHandle, SwarmConfig, TTLConfig
+from mageflow.cli.demo.engine import KEPT, REDELIVER_AFTER, STORE, engine
 
-__all__ = ["REPORT", "STORE", "SWARM", "Figures", "Problem", "Summary", "begin", "mage"]
+__all__ = ["REPORT", "SWARM", "Figures", "Problem", "Summary", "begin", "mage"]
 
-STORE = "mageflow-demo.db"
-
-# A demo that was interrupted can be taken up again for as long as its runs are kept.
-_KEPT = timedelta(days=30)
-
-mage = Mageflow(store=STORE, config=MageflowConfig(ttl=TTLConfig(active_ttl=_KEPT, ttl_when_sign_done=_KEPT)))
+# None and a file: the embedded engine. A Taskiq broker or a Hatchet client, and Redis: that is all that changes.
+mage: Mageflow = Mageflow(
+    engine,
+    STORE,
+    config=MageflowConfig(
+        ttl=TTLConfig(active_ttl=KEPT, ttl_when_sign_done=KEPT),
+        redeliver_after=REDELIVER_AFTER,
+    ),
+)
 
 # What fails stands in the report; a line of the log for each file would say it twice.
-logging.getLogger("mageflow.runs").setLevel(logging.CRITICAL)
+for log in ("mageflow.runs", "taskiq.receiver", "hatchet"):
+    logging.getLogger(log).setLevel(logging.CRITICAL)
 # The files' style is not what this is about. Set for the process: it could not be set for one thread.
 for category in (DeprecationWarning, SyntaxWarning):
     warnings.simplefilter("ignore", category)
@@ -114,6 +120,8 @@ class Summary(BaseModel):
 _one_at_a_time = threading.Lock()
 """Some releases of CPython 3.11 count the depth of a tree for all threads together, and fail at random; the
 interpreter's own lock lets one thread parse at a time anyway (python/cpython#106905)."""
+_TRIES = 5
+"""Nor is it up to us alone: whoever writes a traceback in another thread parses its lines."""
 
 # The tasks. What they return is kept with their run, in the same commit that ends it and makes the next one due:
 # nothing is done twice, and nothing that ended is lost, whenever a process dies. The steps are not async: they run in
@@ -137,8 +145,15 @@ def hash_file(msg: ToHash) -> Hashed:
 def parse_file(msg: ToParse) -> Figures:
     """Parse a file."""
     with _one_at_a_time:
-        functions, classes = _count(ast.parse(msg.file.path.read_bytes(), msg.file.path.name))
+        functions, classes = _count(_parsed(msg.file.path))
     return Figures(**dict(msg.file), functions=functions, classes=classes)
+
+
+def _parsed(path: Path) -> ast.Module:
+    for _ in range(_TRIES):
+        with contextlib.suppress(SystemError):
+            return ast.parse(path.read_bytes(), path.name)
+    return ast.parse(path.read_bytes(), path.name)
 
 
 _LARGEST = 10
@@ -180,7 +195,7 @@ async def _problem(outcome: Outcome[Figures]) -> Problem:
 
 
 SWARM = "examine_folder"
-REPORT = write_report.name
+REPORT = "write_report"
 _WINDOW = 32
 """How many files are under way at once, at most."""
 

@@ -149,8 +149,8 @@ class Writer:
         events = [item for item in batch if isinstance(item, Event)]
         groups = _grouped([item for item in batch if isinstance(item, Pull)])
         if events:
-            decided = await self._decide(events)
-            again = await self._commit(decided, groups)
+            decided, torn = await self._decide(events)
+            again = [*torn, *await self._commit(decided, groups)]
             # They go first again, behind nobody who came later.
             self._waiting[:0] = again
             tries = max((event.conflicts for event in again), default=0)
@@ -163,11 +163,16 @@ class Writer:
 
     # Events
 
-    async def _decide(self, events: Sequence[Event]) -> list[Event]:
-        """Decide events in their order; give those that have a decision to commit."""
+    async def _decide(self, events: Sequence[Event]) -> tuple[list[Event], list[Event]]:
+        """Decide events in their order; give those that have a decision to commit, and those to be decided again.
+
+        What a batch loads it may load in several reads, between which others commit. A decision that fits to one of
+        them and not to the other is no more than a conflict that was seen early.
+        """
         time, loaded = await self._load(dict.fromkeys(key for event in events for key in event.keys))
         draft = Draft(loaded, self._site.largest)
         decided: list[Event] = []
+        again: list[Event] = []
         waiting = list(events)
         while waiting:
             event = waiting[0]
@@ -183,13 +188,16 @@ class Writer:
                     missing.update(dict.fromkeys(draft.wants(behind.keys, behind.decide, behind.now or time)))
                 draft.learn((await self._load(missing))[1])
                 continue
+            except StoreConflictError as error:
+                if self._has_patience(event, error):
+                    again.append(event)
             except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
                 if not event.future.done():
                     event.future.set_exception(error)
             else:
                 decided.append(event)
             waiting.pop(0)
-        return decided
+        return decided, again
 
     async def _load(self, keys: Collection[str]) -> tuple[float, Loaded]:
         (answer,) = await self._link.read([scripts.load(self._site.space, keys)])
@@ -239,16 +247,15 @@ class Writer:
         if isinstance(answer, ResponseError):
             self._fail([event], answer)
             return False
+        given_up = f"a commit met newer revisions {_CONFLICTS} times and was given up; nothing was written"
+        return self._has_patience(event, StoreConflictError(f"{self._link.location}: {given_up}"))
+
+    def _has_patience(self, event: Event, error: StoreConflictError) -> bool:
+        """Whether an event that met newer revisions is to be decided again; else its caller has the error."""
         event.conflicts += 1
         if event.conflicts < _CONFLICTS:
             return True
-        self._fail(
-            [event],
-            StoreConflictError(
-                f"{self._link.location}: a commit met newer revisions {_CONFLICTS} times and was given up; nothing was "
-                "written"
-            ),
-        )
+        self._fail([event], error)
         return False
 
     # Pulls
