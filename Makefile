@@ -3,7 +3,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test check bench clean
+.PHONY: help demo test table check bench clean
 
 VENV := .venv
 PY := $(VENV)/bin/python
@@ -23,6 +23,10 @@ demo: $(VENV)/.has-cli  ## run a real job with a progress bar (FOLDER=... to pic
 
 test: $(VENV)/.has-dev  ## run the tests (PYTEST_ARGS=... is handed to pytest)
 	@$(PY) -m pytest -q $(PYTEST_ARGS)
+
+table: $(VENV)/.has-dev  ## run the contracts, and write the table of docs/engines.md
+	@$(PY) -m pytest -q --write-table tests/contracts tests/redis/test_contract.py tests/engines/test_embedded.py \
+	    tests/engines/test_taskiq.py tests/engines/hatchet/test_contract.py $(PYTEST_ARGS)
 
 check: $(VENV)/.has-dev  ## format, lint, types by mypy and pyright, who imports whom
 	$(PY) -m ruff format --check $(CODE)

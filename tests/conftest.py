@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from tests.contract_table import pytest_addoption, pytest_configure
 from tests.redis.servers import MISSING, Server, missing, programs
+
+__all__ = ["pytest_addoption", "pytest_configure"]
 
 # No deadline for a single example: a busy machine is no failure. The blob repeats a failing example anywhere.
 settings.register_profile("mageflow", deadline=None, print_blob=True)

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 
 import mageflow
-from mageflow import Mageflow, MageflowConfig, RunHandle, RunStatus
+from mageflow import Mageflow, MageflowConfig, RunHandle, RunStatus, SwarmConfig
 from mageflow.engines.local import LocalEngine
 from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.redis import RedisStore
 from mageflow.stores.sqlite import SqliteStore
+from tests.api.flow_tasks import Log, register
 from tests.redis.servers import Server
 
 Sign = Callable[..., Awaitable[Any]]
@@ -140,6 +141,23 @@ def gates(mage: Mageflow) -> Gates:
         return await gates.through(msg["name"])
 
     return gates
+
+
+async def gated_swarm(face: Face, *names: str, window: int = 30, **given: Any) -> Any:
+    """Make a closed swarm whose members pass the gates of these names."""
+    members = [await face.sign("gated", name=name) for name in names]
+    return await face.swarm(members, is_swarm_closed=True, config=SwarmConfig(max_concurrency=window), **given)
+
+
+async def gated_chain(face: Face, *names: str, **given: Any) -> Any:
+    """Make a chain whose steps pass the gates of these names."""
+    return await face.chain([await face.sign("gated", name=name) for name in names], **given)
+
+
+@pytest.fixture
+def log(mage: Mageflow) -> Log:
+    """What the notes received, in order, and the tasks of `flow_tasks`."""
+    return register(mage)
 
 
 def is_a(value: Any, kind: type[Any]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mageflow import (
     ChainTaskSignature,
@@ -23,41 +23,7 @@ from mageflow import (
     UnfilledFieldWarning,
 )
 from tests.api.conftest import Face, is_a, work
-
-
-class Number(BaseModel):
-    value: Annotated[int, ReturnValue()] = 0
-    plus: int = 1
-
-
-class Seen(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: str
-    results: Any = None
-
-
-Log = list[tuple[str, Any]]
-
-
-@pytest.fixture
-def log(mage: Mageflow) -> Log:
-    """What the notes received, in order, and the tasks `add`, `fail` and `note`."""
-    seen: Log = []
-
-    @mage.task
-    async def add(msg: Number) -> int:
-        return msg.value + msg.plus
-
-    @mage.task
-    async def fail(msg: dict[str, Any]) -> None:
-        raise ValueError("no further")
-
-    @mage.task
-    async def note(msg: Seen) -> str:
-        seen.append((msg.name, msg.results))
-        return msg.name
-
-    return seen
+from tests.api.flow_tasks import Log, Number
 
 
 async def test_a_steps_result_goes_to_the_next_steps_return_field(mage: Mageflow, face: Face, log: Log) -> None:
@@ -128,14 +94,10 @@ async def test_a_failed_step_ends_the_chain_and_error_callbacks_get_that_steps_m
     async def alert(msg: Alert) -> None:
         order.append((msg.of, msg.value, msg.plus, msg.failure.type, msg.failure.message, msg.failure.task_name))
 
-    @mage.task
-    async def refuse(msg: Number) -> int:
-        raise ValueError(f"not {msg.value}")
-
     of_step = await face.sign(alert, of="step")
     of_chain, another = await face.sign(alert, of="chain"), await face.sign(alert, of="another")
     never = await face.sign("note", name="never")
-    failing = await face.sign(refuse, plus=4, error_callbacks=[of_step], success_callbacks=[never])
+    failing = await face.sign("refuse", plus=4, error_callbacks=[of_step], success_callbacks=[never])
     last = await face.sign("note", name="later step")
     chain = await face.chain(["add", failing, last], None, of_chain, never, error_callbacks=[another])
     handle = await chain.start({"value": 1})

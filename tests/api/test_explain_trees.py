@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mageflow import Explanation, Mageflow, OptionError, Progress, RunOptions, RunStatus, SwarmConfig
+from mageflow.core.records import RunRecord
 from tests.api.conftest import until_status, work
 from tests.api.test_explain import a_worker, command
 
@@ -58,12 +60,19 @@ async def until_ended(mage: Mageflow, run_id: str, count: int) -> None:
 
 async def explained(mage: Mageflow, key: str, when: Callable[[Explanation], bool]) -> Explanation:
     """Explain it once that can be said of it."""
-    async with asyncio.timeout(20):
-        while True:
-            told = await mage.explain(key)
-            if when(told):
-                return told
-            await asyncio.sleep(0.01)
+    changed = asyncio.Event()
+    record = (await mage.store.load((key,)))[key]
+    assert isinstance(record, RunRecord)
+    unwatch = mage.store.watch_tree(record.root or key, lambda *_: changed.set())
+    try:
+        async with asyncio.timeout(20):
+            while not when(told := await mage.explain(key)):
+                with contextlib.suppress(TimeoutError):  # no ring tells that a time has come
+                    await asyncio.wait_for(changed.wait(), 0.1)
+                changed.clear()
+            return told
+    finally:
+        unwatch()
 
 
 def _inner(told: Explanation) -> list[str]:

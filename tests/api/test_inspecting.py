@@ -15,6 +15,8 @@ from mageflow.core.records import WorkerRecord
 from mageflow.ports.clock import SystemEntropy
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.transact import Transactor
+from mageflow.stores.sqlite import SqliteStore
+from mageflow.testing.clock import ManualClock
 from tests.api.conftest import until_status, work
 
 
@@ -80,7 +82,8 @@ async def test_the_overview_counts_runs_as_people_see_them(mage: Mageflow) -> No
 
 async def test_purge_removes_what_has_expired_and_says_how_much(tmp_path: Path) -> None:
     config = MageflowConfig(ttl=TTLConfig(active_ttl=3600, ttl_when_sign_done=0.001))
-    async with Mageflow(store=tmp_path / "flows.db", config=config) as mage:
+    clock = ManualClock()
+    async with Mageflow(store=SqliteStore(tmp_path / "flows.db", clock=clock), config=config) as mage:
 
         @mage.task
         async def step() -> None:
@@ -92,7 +95,7 @@ async def test_purge_removes_what_has_expired_and_says_how_much(tmp_path: Path) 
         async with mage.worker():
             for run in runs:
                 await run.settled(timeout=10)
-        await asyncio.sleep(0.01)  # a millisecond of the store's clock
+        clock.advance(0.01)
         assert await mage.purge() == 3
         assert await mage.purge() == 0
         assert await mage.load_run(waits.id) is not None

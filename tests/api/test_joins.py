@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mageflow import (
     ErrorValue,
@@ -29,40 +29,9 @@ from mageflow.core.replies import ClaimReply, Verdict
 from mageflow.ports.clock import SystemEntropy
 from mageflow.runtime.transact import Transactor
 from tests.api.conftest import Face, Gates, until_status, work
+from tests.api.flow_tasks import Item, Log
 
 ROOT = Path(__file__).resolve().parents[2]
-Log = list[tuple[str, Any]]
-
-
-class Item(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    n: int = 0
-
-
-class Seen(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: str
-    results: Any = None
-
-
-@pytest.fixture
-def log(mage: Mageflow) -> Log:
-    seen: Log = []
-
-    @mage.task
-    async def number(msg: Item) -> int:
-        return msg.n
-
-    @mage.task
-    async def fail(msg: Item) -> None:
-        raise ValueError(f"{msg.n} fails")
-
-    @mage.task
-    async def note(msg: Seen) -> str:
-        seen.append((msg.name, msg.results))
-        return msg.name
-
-    return seen
 
 
 async def test_a_retried_member_is_one_member_of_its_join(mage: Mageflow, face: Face, log: Log) -> None:
@@ -214,13 +183,6 @@ async def _until_both_work(mage: Mageflow) -> None:
 
 async def test_a_join_in_a_join_in_a_join(mage: Mageflow, face: Face, log: Log) -> None:
     """Demand 4, celery#4681: a group in a chord in a group lost its callback."""
-
-    class Numbers(BaseModel):
-        values: ReturnValue[list[int]]
-
-    @mage.task
-    async def total(msg: Numbers) -> int:
-        return sum(msg.values)
 
     async def level(members: list[Any], name: str) -> Any:
         swarm = await face.swarm(members, is_swarm_closed=True, success_callbacks=[await face.sign("note", name=name)])

@@ -5,51 +5,11 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 import pytest
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel
 
 from mageflow import ErrorValue, Mageflow, Outcome, ReturnValue, RunFailedError, RunStatus, SwarmConfig, TaskFailure
 from tests.api.conftest import Face, work
-
-Log = list[tuple[str, Any]]
-
-
-class Number(BaseModel):
-    value: Annotated[int, ReturnValue()] = 0
-    plus: int = 1
-
-
-class Numbers(BaseModel):
-    values: ReturnValue[list[int]]
-
-
-class Seen(BaseModel):
-    model_config = ConfigDict(extra="allow")
-    name: str
-    results: Any = None
-
-
-@pytest.fixture
-def log(mage: Mageflow) -> Log:
-    seen: Log = []
-
-    @mage.task
-    async def add(msg: Number) -> int:
-        return msg.value + msg.plus
-
-    @mage.task
-    async def total(msg: Numbers) -> int:
-        return sum(msg.values)
-
-    @mage.task
-    async def refuse(msg: Number) -> int:
-        raise ValueError(f"not {msg.value}")
-
-    @mage.task
-    async def note(msg: Seen) -> str:
-        seen.append((msg.name, msg.results))
-        return msg.name
-
-    return seen
+from tests.api.flow_tasks import Log, Number
 
 
 async def _noted(face: Face, name: str) -> dict[str, Any]:

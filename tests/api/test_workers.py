@@ -1,4 +1,4 @@
-"""Workers in a program: draining, leaving, several of them, and which client a function of the module uses."""
+"""Workers in a program: draining, leaving, several of them, and what they make of bodies."""
 
 from __future__ import annotations
 
@@ -10,22 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
 
 import mageflow
 from mageflow import (
-    ClosedError,
     ConfigurationError,
     Mageflow,
     MageflowConfig,
     MageflowError,
-    NoClientError,
-    NotRunningError,
     RunFailedError,
     RunStatus,
     UnknownTaskWarning,
-    current,
     current_run,
 )
 from mageflow.stores.memory import MemoryStore
@@ -140,74 +134,6 @@ async def test_a_body_sees_its_run_and_uses_its_own_client(mage: Mageflow, sign:
     assert seen == [{"of": handle.id}]
 
 
-async def test_settled_waits_for_all_that_a_run_caused(mage: Mageflow, sign: Sign) -> None:
-    @mage.task
-    async def step() -> None:
-        await asyncio.sleep(0)
-
-    signature = await sign(step)
-    for _ in range(4):
-        signature = await sign(step, success_callbacks=[signature, signature])
-    async with mage.worker():
-        handle = await signature.start()
-        await handle.settled(timeout=20)
-        assert {run.seen.status for run in await mage.find_runs(limit=500)} == {RunStatus.SUCCEEDED}
-        assert len(await mage.find_runs(limit=500)) == 31
-        (one, *_) = await mage.find_runs()
-        await one.settled(timeout=20)
-
-
-async def test_the_events_of_a_run_end_with_its_end(mage: Mageflow, sign: Sign) -> None:
-    @mage.task(retries=1)
-    async def flaky() -> int:
-        if current_run().attempt == 1:
-            raise RuntimeError
-        return 5
-
-    handle = await (await sign(flaky)).start()
-    async with mage.worker():
-        seen = [info async for info in handle.events()]
-    assert seen[0].status in (RunStatus.QUEUED, RunStatus.RUNNING)
-    assert (seen[-1].status, seen[-1].result, seen[-1].attempts) == (RunStatus.SUCCEEDED, 5, 2)
-    assert [info.status async for info in handle.events()] == [RunStatus.SUCCEEDED]
-
-
-async def test_waiting_for_a_result_ends_with_the_timeout(mage: Mageflow, sign: Sign) -> None:
-    @mage.task
-    async def noop() -> None: ...
-
-    handle = await (await sign(noop)).start()
-    for wait in (handle.result, handle.outcome, handle.settled):
-        with pytest.raises(TimeoutError):
-            await wait(timeout=0.02)
-
-
-async def test_runs_are_listed_newest_first_in_pages(mage: Mageflow, sign: Sign) -> None:
-    @mage.task
-    async def one() -> None: ...
-
-    @mage.task
-    async def two() -> None: ...
-
-    first = [await (await sign(one)).start() for _ in range(3)]
-    second = [await (await sign(two)).start() for _ in range(2)]
-    page = await mage.find_runs(limit=3)
-    rest = await mage.find_runs(limit=3, cursor=page.cursor)
-    assert {run.id for run in [*page, *rest]} == {run.id for run in [*first, *second]}
-    assert (len(page), len(rest), rest.cursor) == (3, 2, None)
-    assert {run.id for run in await mage.find_runs(task_name="one")} == {run.id for run in first}
-    assert await mage.find_runs(status="running") == []
-    with pytest.raises(mageflow.OptionError, match=r"'runing'.*did you mean 'running'"):
-        await mage.find_runs(status="runing")
-    with pytest.raises(mageflow.OptionError, match="limit=0"):
-        await mage.find_runs(limit=0)
-    loaded = await mage.load_run(first[0].id)
-    assert loaded is not None
-    assert loaded.id == loaded.workflow_run_id == first[0].id
-    assert await mageflow.load_run(first[0].id) is not None
-    assert await mage.load_run("run_none") is None
-
-
 async def test_a_run_of_a_task_that_no_worker_knows_waits_and_is_said(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -314,133 +240,6 @@ async def test_a_body_that_does_not_leave_with_its_worker_has_kept_its_message(m
     assert seen == [{"x": "first", "y": 1}] * 2
 
 
-# Finished runs and unused signatures go
-
-
-async def test_what_has_expired_is_purged_and_what_is_needed_stays() -> None:
-    clock = ManualClock()
-    ttl = mageflow.TTLConfig(active_ttl=100, ttl_when_sign_done=10)
-    mage = Mageflow(store=MemoryStore(clock), config=MageflowConfig(ttl=ttl))
-
-    @mage.task
-    async def noop() -> None: ...
-
-    callback = await mage.sign(noop)
-    flow = await mage.sign(noop, success_callbacks=[callback])
-    unused = await mage.sign(noop)
-    handle = await flow.start()
-    await work(mage)
-    clock.advance(60)
-    waiting = await flow.start(options=mageflow.RunOptions(delay=1000))
-    await work(mage)
-    assert await mage.load_run(handle.id) is None
-    clock.advance(60)
-    await work(mage)
-    assert await mage.load_signature(unused.key) is None
-    assert await mage.load_signature(flow.key) is not None
-    assert await mage.load_signature(callback.key) is not None
-    clock.advance(900)
-    await work(mage)
-    assert await mage.load_signature(flow.key) is not None
-    clock.advance(40)
-    await work(mage)
-    assert await waiting.status() is RunStatus.SUCCEEDED
-    clock.advance(200)
-    await work(mage)
-    await work(mage)
-    assert await mage.load_signature(flow.key) is None
-    assert await mage.load_signature(callback.key) is None
-    assert await mage.find_runs() == []
-
-
-# Clients
-
-
-def test_a_function_of_the_module_needs_a_client(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "_chosen", None)
-    monkeypatch.setattr(current, "_last", None)
-    with pytest.raises(NoClientError, match=r"mage = Mageflow\(\)"):
-        asyncio.run(mageflow.load_signature("sig_x"))
-
-
-async def test_the_current_client_is_the_chosen_one_else_the_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(current, "_chosen", None)
-    first, second = Mageflow(store="memory://"), Mageflow(store="memory://")
-    assert current.get_client() is second
-    mageflow.set_default(first)
-    assert current.get_client() is first
-
-
-def test_current_run_is_refused_outside_of_a_body() -> None:
-    with pytest.raises(NotRunningError, match="outside of a task's body"):
-        current_run()
-
-
-async def test_a_closed_client_is_not_used_again(tmp_path: Path) -> None:
-    mage = Mageflow(store=tmp_path / "closed.db")
-
-    @mage.task
-    async def noop() -> None: ...
-
-    async with mage:
-        signature = await mage.sign(noop)
-    with pytest.raises(ClosedError, match="make a new Mageflow"):
-        await signature.start()
-    with pytest.raises(ClosedError):
-        await mage.sign(noop)
-    with pytest.raises(ClosedError):
-        async with mage.worker():
-            pass
-
-
-def test_constructing_a_client_opens_nothing(tmp_path: Path) -> None:
-    Mageflow(store=tmp_path / "nothing.db")
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_the_store_is_chosen_by_argument_environment_and_default(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    assert Mageflow().store.location.endswith("mageflow.db")
-    monkeypatch.setenv("MAGEFLOW_STORE", "sqlite:///env.db")
-    assert Mageflow().store.location.endswith("env.db")
-    assert Mageflow(store="sqlite:///given.db").store.location.endswith("given.db")
-    absolute = tmp_path / "absolute.db"
-    assert Mageflow(store=f"sqlite:///{absolute}").store.location == str(absolute)
-    monkeypatch.setenv("MAGEFLOW_STORE", "memory://")
-    assert Mageflow().store.location == "memory"
-
-
-@pytest.mark.parametrize(
-    ("arguments", "words"),
-    [
-        ({"store": "redis://localhost"}, ["engine", "one machine"]),
-        ({"store": "sqlite://file.db"}, ["sqlite:///flows.db"]),
-        ({"store": "sqlite:///"}, ["names no file"]),
-        ({"store": "sqlit:///x.db"}, ["sqlit://", "did you mean 'sqlite'"]),
-        ({"store": " "}, ["empty"]),
-        ({"store": 42}, ["int is no store"]),
-        ({"engine": object()}, ["object is no engine"]),
-    ],
-)
-def test_a_client_that_cannot_work_is_refused_with_advice(arguments: dict[str, Any], words: list[str]) -> None:
-    with pytest.raises(ConfigurationError) as caught:
-        Mageflow(**arguments)
-    for word in words:
-        assert word in str(caught.value)
-
-
-def test_a_hatchet_and_redis_environment_asks_for_the_engine(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HATCHET_CLIENT_TOKEN", "x")
-    monkeypatch.setenv("REDIS_URL", "redis://localhost")
-    with pytest.raises(ConfigurationError, match=r"Mageflow\(hatchet, redis\)"):
-        Mageflow()
-    assert Mageflow(store="memory://").store.location == "memory"
-    monkeypatch.setenv("MAGEFLOW_STORE", "memory://")
-    assert Mageflow().store.location == "memory"
-
-
 async def test_a_worker_is_entered_once_and_its_concurrency_is_a_count(mage: Mageflow) -> None:
     with pytest.raises(ConfigurationError, match="concurrency=0"):
         mage.worker(concurrency=0)
@@ -451,28 +250,6 @@ async def test_a_worker_is_entered_once_and_its_concurrency_is_a_count(mage: Mag
         assert worker.key.startswith("wrk_")
         with pytest.raises(MageflowError, match="running already"):
             await worker.__aenter__()
-
-
-def test_a_fastapi_application_runs_a_worker(tmp_path: Path) -> None:
-    mage = Mageflow(store=tmp_path / "app.db")
-
-    @mage.task
-    async def double(msg: dict[str, int]) -> int:
-        return msg["n"] * 2
-
-    app = FastAPI(lifespan=mage.lifespan(concurrency=2))
-
-    @app.get("/double/{n}")
-    async def route(n: int) -> int:
-        signature = await mageflow.sign(double)
-        return await signature.run({"n": n})
-
-    mageflow.set_default(mage)
-    try:
-        with TestClient(app) as http:
-            assert http.get("/double/21").json() == 42
-    finally:
-        mageflow.set_default(None)
 
 
 async def test_a_body_that_raises_what_it_should_not_still_leaves_a_failed_run(

@@ -76,7 +76,7 @@ from mageflow.core.replies import (
 from mageflow.core.status import RunStatus
 from tests.core import invariants
 
-__all__ = ["DONE", "World", "failed", "loads"]
+__all__ = ["DONE", "World", "failed", "failure_of", "loads"]
 
 T = TypeVar("T")
 
@@ -90,6 +90,12 @@ DAY = 24 * 3600.0
 def failed(message: str = "no", *, retry: bool = True, after: float | None = None) -> Failed:
     """What a body came to that raised."""
     return Failed(failure=Failure(type="ValueError", message=message), retry=retry, after=after)
+
+
+def failure_of(run: RunRecord) -> str:
+    """The type of what a run failed with."""
+    assert run.failure is not None
+    return run.failure.type
 
 
 def loads(event: Event) -> tuple[str, ...]:

@@ -517,3 +517,39 @@ def test_a_signature_is_cancelled_by_its_live_runs() -> None:
 def test_the_ranks_of_controls() -> None:
     ordered: list[Control] = sorted(Control, key=lambda control: control.rank)
     assert ordered == [Control.NONE, Control.SUSPEND, Control.INTERRUPT, Control.CANCEL]
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_what_is_tried_again_of_a_held_signature_waits_as_what_is_started_does(hold: Control) -> None:
+    world = World()
+    task = world.sign("t")
+    first = world.start(task)
+    world.finish(first, failed(retry=False))
+    world.control_signature(task, hold)
+
+    again = world.retry(first).run
+
+    assert again is not None
+    assert world.status(again.key) is RunStatus.SUSPENDED
+    world.control_signature(task, Control.NONE)
+    assert world.finish(again.key).status is RunStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("hold", HOLDS)
+def test_a_member_of_a_held_signature_waits_where_its_chain_is_tried_again(hold: Control) -> None:
+    world = World()
+    second = world.sign("second")
+    chain = world.chain(world.sign("first"), second)
+    first = world.start(chain)
+    world.finish(world.members(first)[0].key)
+    world.finish(world.members(first)[1].key, failed(retry=False))
+    world.control_signature(second, hold)
+
+    again = world.retry(first).run
+
+    assert again is not None
+    step = world.members(again.key)[1].key
+    assert world.status(step) is RunStatus.SUSPENDED
+    world.control_signature(second, Control.NONE)
+    assert world.finish(step).status is RunStatus.SUCCEEDED
+    assert world.status(again.key) is RunStatus.SUCCEEDED

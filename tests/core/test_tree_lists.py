@@ -2,62 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from msgspec import Raw
 
-from mageflow.core.decision import Decision
-from mageflow.core.events import AddMembers, CloseMembers, KeepCallbacks, PutMembers, PutSignature, Start
-from mageflow.core.ids import SIGNATURE
-from mageflow.core.members import Form, Member, Roster, Tally, members_keys
-from mageflow.core.records import MembersRecord, Record, RunRecord, SignatureRecord, index_of, replace
+from mageflow.core.events import AddMembers, CloseMembers, KeepCallbacks, Start
+from mageflow.core.members import Form, Member, Tally
+from mageflow.core.records import RunRecord, index_of, replace
 from mageflow.core.replies import ControlReply, MembersReply, Refusal, SignatureReply, StartReply
 from mageflow.core.status import RunStatus
-from tests.core.harness import DAY, DONE, ROUTE, World
-
-
-class Trees(World):
-    """A world with chains and swarms, whose runs the invariants of tasks do not fit."""
-
-    def _check(self, decision: Decision, before: Mapping[str, Record | None]) -> None: ...
-
-    def compose(
-        self,
-        form: Form,
-        *members: str,
-        window: int = 30,
-        closed: bool = True,
-        **kwargs: Any,
-    ) -> str:
-        """Keep a chain or swarm of signatures; give its key."""
-        self._serial += 1
-        chain = form is Form.CHAIN
-        key = f"{SIGNATURE}{self._serial:010d}{form.value}"
-        listed = tuple(Member(signature=member) for member in members)
-        page = MembersRecord(key=members_keys(key, 0, 1)[0], created_at=0.0, owner=key, members=listed)
-        self.commit(MembersReply, PutMembers(records=(page,), active_ttl=DAY, token=self.token()))
-        record = SignatureRecord(
-            key=key,
-            created_at=0.0,
-            task=form.value,
-            route=ROUTE,
-            form=form,
-            roster=Roster(
-                count=len(members), closed=closed, window=1 if chain else window, stop_after=1 if chain else None
-            ),
-            kwargs=kwargs,
-            active_ttl=DAY,
-            done_ttl=3 * 3600.0,
-        )
-        reply = self.commit(SignatureReply, PutSignature(record=record, token=self.token()))
-        assert not reply.missing, f"there is no {reply.missing}"
-        return key
+from tests.core.harness import DONE, ROUTE, World
 
 
 def test_the_members_of_a_swarm_whose_signature_is_gone_are_executed_with_what_it_bound() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, world.sign("first"), world.sign("second"), window=1, colour="red")
+    world = World()
+    swarm = world.swarm(world.sign("first"), world.sign("second"), window=1, colour="red")
     run = world.start(swarm, b'{"sent": 1}')
     keep = KeepCallbacks(run=run, kwargs=world.signature(swarm).kwargs, token=world.token())
     world.commit(ControlReply, keep)
@@ -73,8 +30,8 @@ def test_the_members_of_a_swarm_whose_signature_is_gone_are_executed_with_what_i
 
 
 def test_an_open_swarm_that_is_removed_is_closed_so_its_run_ends_with_its_members() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, world.sign("only"), closed=False)
+    world = World()
+    swarm = world.swarm(world.sign("only"), closed=False)
     run = world.start(swarm)
     world.remove(swarm)
     (only,) = world.due()
@@ -84,17 +41,17 @@ def test_an_open_swarm_that_is_removed_is_closed_so_its_run_ends_with_its_member
 
 
 def test_an_open_swarm_without_members_that_is_removed_ends_at_once() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
+    world = World()
+    swarm = world.swarm(closed=False)
     run = world.start(swarm)
     world.remove(swarm)
     assert world.status(run) is RunStatus.SUCCEEDED
 
 
 def test_what_is_bound_for_one_run_stands_over_what_its_signature_binds() -> None:
-    world = Trees()
+    world = World()
     member = world.sign("member", colour="blue", size=1)
-    swarm = world.compose(Form.SWARM, member, colour="red")
+    swarm = world.swarm(member, colour="red")
     world.commit(StartReply, Start(run="run_x", signature=swarm, kwargs={"size": 2}, token=world.token()))
     (made,) = world.callbacks("run_x")
     offer = world.claim(made.key).offer
@@ -123,9 +80,9 @@ def test_a_run_that_tries_another_one_again_keeps_it_also_when_it_has_ended() ->
 
 
 def test_a_swarm_within_itself_fails_there_and_is_not_made_again() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
-    around = world.compose(Form.CHAIN, swarm, world.sign("after"))
+    world = World()
+    swarm = world.swarm(closed=False)
+    around = world.chain(swarm, world.sign("after"))
     add = AddMembers(key=swarm, members=(Member(signature=around),), note="note:1", token=world.token())
     world.commit(MembersReply, add)
     world.commit(SignatureReply, CloseMembers(key=swarm, token=world.token()))
@@ -142,8 +99,8 @@ def test_a_swarm_within_itself_fails_there_and_is_not_made_again() -> None:
 
 
 def test_an_addition_of_which_more_is_to_come_is_refused_as_a_whole() -> None:
-    world = Trees()
-    swarm = world.compose(Form.SWARM, closed=False)
+    world = World()
+    swarm = world.swarm(closed=False)
     record = world.signature(swarm)
     assert record.roster is not None
     world.records[swarm] = replace(record, roster=replace(record.roster, most=3))

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from mageflow.core.events import Stopped
+from msgspec import Raw
+
+from mageflow.core.events import AddMembers, Stopped, Succeeded
+from mageflow.core.members import Member
 from mageflow.core.options import Options
 from mageflow.core.records import RunRecord
+from mageflow.core.replies import MembersReply
 from mageflow.core.status import RunStatus
 from tests.core.harness import DONE, World, failed
 
@@ -211,3 +215,38 @@ def test_an_open_swarm_that_is_removed_ends_with_the_members_it_has() -> None:
     world.end(member, DONE)
 
     assert world.status(run) is RunStatus.SUCCEEDED, "nobody can close it any more"
+
+
+def test_who_hears_of_a_step_whose_signature_is_gone_hears_what_it_would_have_begun_with() -> None:
+    world = World()
+    second, bell = world.sign("second"), world.sign("bell")
+    run = world.start(world.chain(world.sign("first"), second, error=[bell]))
+    first = world.members(run)[0].key
+    world.remove(second)
+
+    world.finish(first, Succeeded(Raw(b"7")))
+
+    assert world.status(run) is RunStatus.FAILED
+    (callback,) = (each for each in world.callbacks(run) if each.place is None)
+    offer = world.claim(callback.key).offer
+    assert offer is not None
+    assert offer.received is not None
+    assert offer.received.answer is not None
+    assert offer.received.answer.key == first
+
+
+def test_what_was_sent_to_a_member_whose_signature_is_gone_stays_known() -> None:
+    world = World()
+    gone = world.sign("gone")
+    swarm = world.swarm(closed=False)
+    own = (Member(signature=gone, sent=Raw(b'{"own": 1}')),)
+    assert (
+        world.commit(MembersReply, AddMembers(key=swarm, members=own, note="note:1", token=world.token())).refusal
+        is None
+    )
+    world.remove(gone)
+
+    run = world.start(swarm)
+
+    member = world.members(run)[0]
+    assert (member.status, member.sent) == (RunStatus.FAILED, Raw(b'{"own": 1}'))

@@ -62,7 +62,7 @@ async def kill_until_all_have_ended(
         if now > next_kill and ended >= enough and kill():
             kills += 1
             enough, next_kill = ended + between(), now + pause
-        await asyncio.sleep(0.02)
+        await asyncio.sleep(0.05)
     await starting
     return kills
 

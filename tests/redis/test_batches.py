@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from concurrent.futures import ThreadPoolExecutor
 
 from mageflow.core.decision import Decision, Need, Records
 from mageflow.core.records import TaskRecord, replace
-from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Filter
 from mageflow.stores.redis import RedisStore
 from mageflow.stores.redis.link import stop
-from mageflow.testing.contracts.acting import Actor, put, writing
+from mageflow.testing.contracts.acting import Actor, put
 from tests.redis.servers import Server
+from tests.stores.batching import CALLS, Batching, call_while_it_closes
+
+
+class TestBatching(Batching):
+    """What holds of all stores that batch."""
 
 
 async def test_rows_put_in_a_batch_are_claimed_in_order(store: RedisStore) -> None:
@@ -29,18 +32,6 @@ async def test_rows_put_in_a_batch_are_claimed_in_order(store: RedisStore) -> No
     )
     assert isinstance(runs, list)
     assert [run.key for run in runs] == ["run_high", "run_old", "run_new"]
-
-
-async def test_a_batch_that_was_decided_on_what_is_no_more_is_decided_again(store: RedisStore) -> None:
-    """Put-if-absent beside a record that is there: the one who must not have it fails, its neighbours are committed."""
-    task = TaskRecord(key="a", created_at=0.0, route="r")
-    await put(store, task)
-    outcomes = await asyncio.gather(
-        store.transact([], writing(task), token="x"),
-        *(put(store, replace(task, key=f"k{n}")) for n in range(5)),
-        return_exceptions=True,
-    )
-    assert [type(outcome) for outcome in outcomes] == [StoreConflictError, *[type(None)] * 5]
 
 
 async def test_what_was_read_at_two_moments_is_read_again(store: RedisStore, redis_server: Server) -> None:
@@ -114,37 +105,11 @@ async def test_what_was_built_on_a_refused_commit_is_refused_too(store: RedisSto
     assert record.route == "theirs"
 
 
-async def test_a_cancelled_caller_holds_nobody_up(store: RedisStore) -> None:
-    """Its neighbours are answered."""
-    calls = [asyncio.ensure_future(put(store, TaskRecord(key=f"k{n}", created_at=0.0, route="r"))) for n in range(10)]
-    await asyncio.sleep(0)
-    calls[3].cancel()
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [3]
-
-
 async def test_a_call_that_meets_the_closing_is_answered(store: RedisStore) -> None:
     """Loops in other threads that use the store while it is closed are served, or told to ask again."""
-    task = TaskRecord(key="a", created_at=0.0, route="r")
-    await put(store, task)
-    outcomes: list[BaseException | None] = []
-
-    async def calls() -> None:
-        for n in range(200):
-            try:
-                await put(store, replace(task, key=f"k{n}"))
-                outcomes.append(None)
-            except StoreUnavailableError as error:
-                outcomes.append(error)
-
-    thread = threading.Thread(target=lambda: asyncio.run(calls()))
-    thread.start()
-    for _ in range(20):
-        await store.aclose()
-    await asyncio.to_thread(thread.join)
-    assert len(outcomes) == 200
+    served = await call_while_it_closes(store)
     # One that was cut off may have been committed all the same.
-    assert 1 + outcomes.count(None) <= await store.count(Filter(kind="task")) <= 201
+    assert 1 + served <= await store.count(Filter(kind="task")) <= 1 + CALLS
 
 
 async def test_closing_ends_what_has_lost_a_cancellation() -> None:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from pathlib import Path
 
 import pytest
 
-from mageflow import Mageflow
+from mageflow import Mageflow, UnknownTaskWarning
 from mageflow.errors import ConfigurationError
 from mageflow.stores.redis import RedisStore
 from tests.cli.processes import mageflow, refusal
@@ -85,3 +86,29 @@ def test_the_embedded_engine_is_refused() -> None:
     for store in ("redis://localhost", "valkey://localhost", "rediss://localhost"):
         with pytest.raises(ConfigurationError, match="Redis needs an engine"):
             Mageflow(store=store)
+
+
+@pytest.mark.timeout(240)
+async def test_every_command_takes_the_url(redis_server: Server) -> None:
+    """Of a namespace too; a command that is suggested names the store so that it can be called."""
+    url = f"{redis_server.url}?namespace=shop"
+    async with Mageflow.looking_at(url) as mage:
+        with pytest.warns(UnknownTaskWarning):
+            handle = await (await mage.sign("press")).start({"n": 1})
+
+    def told(*words: str) -> str:
+        done = mageflow(*words, "--store", url)
+        assert (done.returncode, done.stdout != "") == (0, True), f"{words}: {done.stderr}"
+        return done.stdout
+
+    assert handle.id in told("ls")
+    told("suspend", handle.id)
+    assert "suspended" in told("show", handle.id)
+    assert f"resume {handle.id} --store '{url}'" in told("explain", handle.id)
+    told("resume", handle.id)
+    told("interrupt", handle.id)
+    assert "press" in told("graph", handle.id)
+    assert "cancelled" in told("cancel", handle.id)
+    assert set(re.findall(r"run_\w+", told("retry", handle.id))) - {handle.id}, "the new run is named"
+    assert told("run", "press", "{}").startswith("run_")
+    assert "Nothing had expired" in told("purge")

@@ -187,7 +187,8 @@ async def test_namespaces_see_nothing_of_each_other(redis_server: Server) -> Non
     assert await second.load(["a"]) == {"a": None}
     assert await first.count(Filter(kind="task")) == 1
     assert all(key.startswith(b"{one}:") for key in redis_server.command("KEYS", "*"))
-    assert first.location.endswith("(namespace one)")
+    assert first.location.endswith("/0?namespace=one")
+    assert RedisStore(first.location).location == first.location, "a command that is suggested names the store thus"
     await first.aclose()
     await second.aclose()
 

@@ -32,7 +32,7 @@ class RedisLikeMemory(SqliteLikeMemory):
         """Leave it: the next history begins with an empty server."""
 
 
-@pytest.mark.timeout(120 + 2 * EXAMPLES)
+@pytest.mark.timeout(240 + 4 * EXAMPLES)
 def test_redis_like_memory(redis_server: Server) -> None:
     machine = settings(
         max_examples=EXAMPLES,

@@ -8,16 +8,17 @@ from typing import Any
 
 import pytest
 
-from mageflow.core import attempt, composite, flow, lifecycle, roster
+from mageflow.core import attempt, composite, flow, lifecycle, roster, starting
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
 from mageflow.core.events import AddMembers
 from mageflow.core.members import Form
-from mageflow.core.records import Control, RunRecord, replace
+from mageflow.core.records import Control, RunRecord, SignatureRecord, replace
 from mageflow.core.replies import MembersReply
 from mageflow.core.runs import control_of
 from mageflow.core.status import RunStatus
 from mageflow.core.work import Work
 from mageflow.runtime.gathering import Gathering
+from mageflow.runtime.kernel import Kernel
 from mageflow.testing.simulate import TreeFailed, simulate_trees
 
 SEEDS = 60
@@ -204,6 +205,27 @@ def a_swarm_that_is_closed_late_never_joins(patch: Patch) -> None:
     patch.setattr(roster, "shut", shut)
 
 
+def what_is_tried_again_of_a_held_signature_begins(patch: Patch) -> None:
+    for module in (starting, composite):
+        patch.setattr(module, "is_held", lambda signature: False)
+
+
+def who_hears_of_failures_hears_of_one(patch: Patch) -> None:
+    real = Gathering.failures
+
+    async def failures(self: Gathering, swarm: RunRecord) -> list[dict[str, Any]]:
+        return (await real(self, swarm))[:1]
+
+    patch.setattr(Gathering, "failures", failures)
+
+
+def the_list_of_members_goes_with_the_signature_that_a_run_has_begun_of(patch: Patch) -> None:
+    async def keeps_nothing(self: Kernel, record: SignatureRecord) -> bool:
+        return False
+
+    patch.setattr(Kernel, "_let_keep", keeps_nothing)
+
+
 MISTAKES = [
     a_member_is_counted_twice,
     an_end_is_not_told,
@@ -223,6 +245,9 @@ MISTAKES = [
     an_addition_is_made_each_time_it_is_sent,
     additions_do_not_reach_the_live_run,
     a_swarm_that_is_closed_late_never_joins,
+    what_is_tried_again_of_a_held_signature_begins,
+    who_hears_of_failures_hears_of_one,
+    the_list_of_members_goes_with_the_signature_that_a_run_has_begun_of,
 ]
 
 

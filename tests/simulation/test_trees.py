@@ -16,7 +16,8 @@ import pytest
 from mageflow.core.members import Form
 from mageflow.runtime.gathering import Gathering
 from mageflow.testing.simulate import TreeFailed, simulate_trees
-from mageflow.testing.simulate.trees import DEEPEST, TREES, Node, draw_trees
+from mageflow.testing.simulate.trees import ALERT, DEEPEST, TREES, Node, draw_trees
+from mageflow.testing.simulate.trees_shrink import shrink, told_shrunk
 
 # Read at import: the house's fixture hides MAGEFLOW_* from the tests themselves.
 COUNT = int(os.environ.get("MAGEFLOW_SIMULATE_TREES", "2000"))
@@ -25,6 +26,13 @@ AT_ONCE = 10
 
 EVENTS = {
     "what people ask": ["suspend", "interrupt", "resume", "cancel", "retry", "add", "close", "resize"],
+    "what people ask of signatures": [
+        "signature's suspend",
+        "signature's interrupt",
+        "signature's resume",
+        "signature's cancel",
+        "remove",
+    ],
     "what goes wrong": ["death", "freeze", "cut off", "lost reply", "unreachable", "taken back"],
     "what the engine does": ["dropped", "doubled", "redelivery"],
     "how runs end": ["succeeded", "failed", "cancelled"],
@@ -56,6 +64,7 @@ def test_trees_are_of_all_shapes() -> None:
     assert {node.form for node in nodes if node.success and node.error and node.done} == set(Form)
     assert set(inner) == set(Form), "and members"
     assert any(not node.members and node.form is Form.SWARM and node.closed for node in nodes), "a swarm may be empty"
+    assert any(each.task == ALERT for node in nodes for each in node.error), "error callbacks take all failures"
     assert len({tree.picture() for tree in trees}) > 1900
 
 
@@ -91,6 +100,22 @@ def test_a_failing_tree_shows_its_picture_and_the_command_that_repeats_it(monkey
     culprits = [tree for tree in draw_trees(failure.seed) if tree.picture() in text]
     assert len(culprits) == 1, "the picture of the tree that failed, and of no other"
     assert len(text.splitlines()) > 10, "the history is missing"
+
+
+def test_a_failing_tree_is_made_smaller(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def nothing(self: Gathering, *args: object) -> None: ...
+
+    monkeypatch.setattr(Gathering, "value", nothing)
+    failure = first_failure()
+
+    small = shrink(failure, most=300)
+
+    assert small.invariant == failure.invariant
+    (tree,) = small.trees
+    assert len(tree.nodes()) <= 4, tree.picture()
+    assert tree.picture() in told_shrunk(small)
+    with pytest.raises(TreeFailed, match=small.invariant):
+        simulate_trees(small.seed, small.trees, without=small.without)
 
 
 def test_the_command_line_grows_trees(tmp_path: Path) -> None:

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from mageflow.core.records import TaskRecord, replace
-from mageflow.errors import StoreConflictError, StoreUnavailableError
 from mageflow.ports.store import Filter
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.testing.clock import ManualClock
-from mageflow.testing.contracts.acting import Actor, put, writing
+from mageflow.testing.contracts.acting import Actor
+from tests.stores.batching import Batching, call_while_it_closes
 
 
 @pytest.fixture
@@ -44,6 +42,10 @@ def commits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     monkeypatch.setattr(sqlite3, "connect", counting)
     return begun
+
+
+class TestBatching(Batching):
+    """What holds of all stores that batch."""
 
 
 async def test_an_end_and_the_claim_of_its_callback_are_one_commit(commits: list[str], store: SqliteStore) -> None:
@@ -100,46 +102,7 @@ async def test_rows_put_in_a_batch_are_claimed_in_order(store: SqliteStore) -> N
     assert [run.key for run in runs] == ["run_highest", "run_old_high", "run_new_high", "run_old", "run_new"]
 
 
-async def test_a_batch_that_was_decided_on_what_is_no_more_is_decided_again(store: SqliteStore) -> None:
-    """Put-if-absent beside a record that is there: the one who must not have it fails, its neighbours are committed."""
-    task = TaskRecord(key="a", created_at=0.0, route="r")
-    await put(store, task)
-    outcomes = await asyncio.gather(
-        store.transact([], writing(task), token="x"),
-        *(put(store, replace(task, key=f"k{n}")) for n in range(5)),
-        return_exceptions=True,
-    )
-    assert [type(outcome) for outcome in outcomes] == [StoreConflictError, *[type(None)] * 5]
-
-
-async def test_a_cancelled_caller_holds_nobody_up(store: SqliteStore) -> None:
-    """Its neighbours are answered."""
-    calls = [asyncio.ensure_future(put(store, TaskRecord(key=f"k{n}", created_at=0.0, route="r"))) for n in range(10)]
-    await asyncio.sleep(0)
-    calls[3].cancel()
-    outcomes = await asyncio.gather(*calls, return_exceptions=True)
-    assert [n for n, outcome in enumerate(outcomes) if outcome is not None] == [3]
-
-
 async def test_a_call_that_meets_the_closing_is_answered(store: SqliteStore) -> None:
     """Loops in other threads that use the store while it is closed are served, or told to ask again."""
-    task = TaskRecord(key="a", created_at=0.0, route="r")
-    await put(store, task)
-    outcomes: list[BaseException | None] = []
-
-    async def calls() -> None:
-        for n in range(200):
-            try:
-                await put(store, replace(task, key=f"k{n}"))
-                outcomes.append(None)
-            except StoreUnavailableError as error:
-                outcomes.append(error)
-
-    threads = [threading.Thread(target=lambda: asyncio.run(calls())) for _ in range(1)]
-    for thread in threads:
-        thread.start()
-    for _ in range(20):
-        await store.aclose()
-    await asyncio.gather(*(asyncio.to_thread(thread.join) for thread in threads))
-    assert len(outcomes) == 200
-    assert await store.count(Filter(kind="task")) == 1 + outcomes.count(None)
+    served = await call_while_it_closes(store)
+    assert await store.count(Filter(kind="task")) == 1 + served

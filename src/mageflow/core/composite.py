@@ -18,7 +18,7 @@ from mageflow.core.records import (
     SignatureRecord,
     replace,
 )
-from mageflow.core.runs import control_of, go_on_later, has_begun, new_run, options_of
+from mageflow.core.runs import control_of, go_on_later, has_begun, is_held, new_run, options_of
 from mageflow.core.status import RunStatus
 from mageflow.core.work import Work
 
@@ -158,7 +158,7 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
     signature = work.signature(member.signature)
     lineage = (*parent.lineage, parent.key)
     if earlier is not None and (signature is not None or earlier.message is not None):
-        made = again(earlier, key, work.now, lineage=lineage, held=False)
+        made = again(earlier, key, work.now, lineage=lineage, held=is_held(signature))
         return replace(
             made,
             root=parent.root or parent.key,
@@ -169,10 +169,10 @@ def _member_run(work: Work, parent: RunRecord, place: int, member: Member, earli
         )
     if signature is None:
         made = run_of_removed(work, parent, key, member.signature, origin)
-        return replace(made, parent=parent.key, place=place, owner=parent.signature)
-    options = options_of(work, signature, parent)
-    made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
-    work.touch(signature, made.due_at)
+    else:
+        options = options_of(work, signature, parent)
+        made = new_run(signature, key, work.now, origin=origin, options=options, cause=parent, lineage=lineage)
+        work.touch(signature, made.due_at)
     return replace(
         made,
         parent=parent.key,

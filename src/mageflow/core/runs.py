@@ -34,6 +34,7 @@ __all__ = [
     "control_of",
     "go_on_later",
     "has_begun",
+    "is_held",
     "move",
     "new_run",
     "options_of",
@@ -84,6 +85,11 @@ def move(run: RunRecord, status: RunStatus) -> None:
 def has_begun(run: RunRecord) -> bool:
     """Whether something of the run was executed, or, of a chain or swarm, whether its members are being made."""
     return run.started_at is not None
+
+
+def is_held(signature: SignatureRecord | None) -> bool:
+    """Whether somebody holds all runs of a signature, and those that are still to be made."""
+    return signature is not None and signature.control in HOLDING
 
 
 def run_row(run: RunRecord) -> OutboxRow:
@@ -193,7 +199,7 @@ def new_run(
     since: float | None = None
     if cause is not None and cause.hops < LONGEST_LINE:
         since = cause.since if cause.since is not None else cause.due_at
-    if held or signature.control in HOLDING:
+    if held or is_held(signature):
         status = RunStatus.SUSPENDED
     elif due_at > now:
         status = RunStatus.SCHEDULED

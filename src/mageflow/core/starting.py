@@ -14,7 +14,7 @@ from mageflow.core.records import (
     replace,
 )
 from mageflow.core.replies import StartReply
-from mageflow.core.runs import control_among, new_run
+from mageflow.core.runs import control_among, is_held, new_run
 from mageflow.core.work import Work
 
 __all__ = ["retry", "start"]
@@ -83,12 +83,13 @@ def retry(work: Work, event: RetryRun) -> StartReply:
     if ended is None or not ended.status.is_terminal:
         return StartReply()
     work.need((*ended.lineage, ended.signature))
-    is_gone = work.signature(ended.signature) is None
+    signature = work.signature(ended.signature)
+    is_gone = signature is None
     if ended.message is None and is_gone:
         return StartReply()
     # A cancel was for what was there then, not for what somebody asks for now; a hold goes on until it is let go.
     lineage = tuple(key for key in ended.lineage if control_among(work, (key,)) is not Control.CANCEL)
-    held = control_among(work, lineage) is not Control.NONE
+    held = control_among(work, lineage) is not Control.NONE or is_held(signature)
     keeps = tuple(dict.fromkeys((*ended.on_success, *ended.on_error, *ended.on_done))) if is_gone else ()
     made = again(ended, event.new, work.now, lineage=lineage, held=held, keeps=keeps)
     launch(work, replace(made, parent=ended.parent))  # it begins with what that one began with, and counts nowhere

@@ -71,7 +71,7 @@ class Gathering:
                     if place not in found
                 }
                 for key, record in (await self._store.load(tuple(ids))).items():
-                    if isinstance(record, RunRecord):
+                    if isinstance(record, RunRecord) and (life is run or record.status is RunStatus.SUCCEEDED):
                         found[ids[key]] = record
             for place in places:
                 yield place, member_id(life_of(run.key, run.created_at), place), found.get(place)

@@ -69,19 +69,22 @@ class FakeServer:
         )
         hatchet = Hatchet(config=ClientConfig(token=token, namespace=namespace))
         client: Any = hatchet._client
-        client.admin = SimpleNamespace(run_workflows=self._run_workflows, config=hatchet.config)
+        client.admin = SimpleNamespace(
+            run_workflows=lambda workflows: self._run_workflows(workflows, hatchet.config.namespace),
+            config=hatchet.config,
+        )
         client.runs = SimpleNamespace(cancel=self.cancel)
         client.workflows = SimpleNamespace(list=self._list)
         return hatchet
 
-    def _run_workflows(self, workflows: list[Any]) -> list[Any]:
+    def _run_workflows(self, workflows: list[Any], namespace: str = "") -> list[Any]:
         if self.refuses is not None:
             raise self.refuses
         made: list[Any] = []
         for item in workflows:
             run = FakeRun(
                 id=f"there-{next(self._numbers)}",
-                name=item.workflow_name,
+                name=namespace + item.workflow_name,
                 input=json.loads(item.input) if item.input else {},
                 parent=ctx_workflow_run_id.get(),
                 priority=item.options.priority,

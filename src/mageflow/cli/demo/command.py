@@ -31,6 +31,14 @@ __all__ = ["demo"]
 
 _LOOK_EVERY = 0.05
 
+EngineOption = Annotated[Engine, typer.Option("--engine", help="What carries the runs to the worker processes.")]
+RedisOption = Annotated[
+    str | None,
+    typer.Option(
+        "--store", metavar="URL", help="The Redis of --engine taskiq and hatchet: redis://host/0.", show_default=False
+    ),
+]
+
 
 def demo(
     folder: Annotated[
@@ -57,18 +65,8 @@ def demo(
             show_default=False,
         ),
     ] = None,
-    engine: Annotated[
-        Engine, typer.Option("--engine", help="What carries the runs to the worker processes.")
-    ] = Engine.EMBEDDED,
-    store: Annotated[
-        str | None,
-        typer.Option(
-            "--store",
-            metavar="URL",
-            help="The Redis of --engine taskiq and hatchet: redis://host/0.",
-            show_default=False,
-        ),
-    ] = None,
+    engine: EngineOption = Engine.EMBEDDED,
+    store: RedisOption = None,
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Begin anew, even where a demo of the folder was interrupted.")
     ] = False,

@@ -39,7 +39,7 @@ def _engine(name: str) -> Any:
         from hatchet_sdk import ClientConfig, Hatchet  # noqa: PLC0415 - an extra
 
         # Hatchet knows tasks by their names: in a namespace they do not take the place of anybody's `write_report`.
-        return Hatchet(config=ClientConfig(namespace="mageflow-demo-"))
+        return Hatchet(config=ClientConfig(namespace="mageflow-demo"))
     return None
 
 

@@ -37,7 +37,8 @@ def main() -> NoReturn:
             running.wait(float(patience))
         except subprocess.TimeoutExpired:
             os.killpg(0, signal.SIGKILL)  # whoever started this gave it a group of its own
-    sys.exit(running.returncode if running.returncode >= 0 else 128 - running.returncode)
+    code: int = running.wait()
+    sys.exit(code if code >= 0 else 128 - code)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ import os
 import shlex
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import AbstractAsyncContextManager, contextmanager
 from enum import StrEnum
 from pathlib import Path
@@ -127,9 +127,7 @@ class ServerPlace:
         """Have worker processes, for `async with`: those that a team would start."""
         if self._engine is Engine.TASKIQ:
             # From where there is no module but mageflow's: Taskiq looks for modules in the current folder first.
-            own = (
-                f"-m taskiq worker mageflow.cli.demo.engine:engine {_PROGRAM} --log-level ERROR --shutdown-timeout 2"
-            )
+            own = f"-m taskiq worker mageflow.cli.demo.engine:engine {_PROGRAM} --log-level ERROR --shutdown-timeout 2"
             commands = [f"{own} --workers {processes} --max-async-tasks {_BODIES}"]
         else:
             commands = [f"-m mageflow.cli.demo.on_hatchet demo-{n + 1} {_BODIES}" for n in range(processes)]
@@ -177,7 +175,7 @@ def place_for(engine: Engine, store: str | None) -> Place:
 
 
 @contextmanager
-def _installed(engine: Engine) -> Iterator[None]:
+def _installed(engine: Engine) -> Generator[None]:
     """Say what to do where a package is missing, or where a Hatchet client cannot be made."""
     packages = "'mageflow[taskiq,redis]' taskiq-redis" if engine is Engine.TASKIQ else "'mageflow[hatchet,redis]'"
     try:

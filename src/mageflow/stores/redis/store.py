@@ -9,6 +9,7 @@ import threading
 from asyncio import AbstractEventLoop
 from collections.abc import AsyncGenerator, Callable, Collection, Iterable, Mapping
 from typing import Any
+from urllib.parse import quote
 
 from mageflow.core.decision import Decide, Decision
 from mageflow.core.records import OutboxRow, Record
@@ -96,7 +97,9 @@ class RedisStore:
             raise ConfigurationError(f"the namespace {name!r} cannot be used; give a name without braces")
         self.settings = settings_of(server)
         self._space = f"{{{name}}}:"
-        self._location = self.settings.location + ("" if name == NAMESPACE else f" (namespace {name})")
+        self._location = self.settings.location
+        if name != NAMESPACE:  # as `--store` takes it: commands that are suggested name it thus
+            self._location += f"{'&' if '?' in self._location else '?'}namespace={quote(name)}"
         self._clock = clock
         self._pid = os.getpid()
         self._blamed: set[str] = set()

@@ -64,10 +64,10 @@ class RingContract:
         await bell.until(has(RunStatus.RUNNING))
         await actor.end(run)
         await bell.until(has(RunStatus.SUCCEEDED))
+        ended = await actor.run("run_a")
+        await bell.until(lambda rung: rung[-1] in (None, ended))  # a ring may be spurious, and the next ones late
         end()
         assert bell.loop is asyncio.get_running_loop()
-        last = bell.rung[-1]
-        assert last is None or last == await actor.run("run_a")
 
     async def test_a_watch_rings_at_a_removal(self, store: Store, clock: ManualClock) -> None:
         """With None."""

@@ -8,6 +8,7 @@ import time
 from collections import Counter
 
 from mageflow.testing.simulate import SimulationFailed, TreeFailed, simulate, simulate_trees
+from mageflow.testing.simulate.trees_shrink import shrink, told_shrunk
 
 
 def main() -> int:
@@ -19,6 +20,7 @@ def main() -> int:
     parser.add_argument("--history", action="store_true", help="print all that happened")
     parser.add_argument("--keep-going", action="store_true", help="go on after a failing seed")
     parser.add_argument("--trees", action="store_true", help="grow trees of chains and swarms, a few for each seed")
+    parser.add_argument("--shrink", action="store_true", help="make trees that fail smaller, while they still do")
     given = parser.parse_args()
     run = simulate_trees if given.trees else simulate
     begun = time.perf_counter()
@@ -31,6 +33,8 @@ def main() -> int:
         except (SimulationFailed, TreeFailed) as error:
             failed += 1
             print(error, end="\n\n", flush=True)
+            if given.shrink and isinstance(error, TreeFailed):
+                print(told_shrunk(shrink(error)), end="\n\n", flush=True)
             if not given.keep_going:
                 return 1
         else:

@@ -86,6 +86,11 @@ class Auditor:
         self._check_rows(after)
 
     def _check_new(self, run: RunRecord) -> None:
+        signature = self.ledger.signatures.get(run.signature)
+        if signature is not None and signature.control in (Control.SUSPEND, Control.INTERRUPT):
+            waits = run.status is RunStatus.SUSPENDED or run.status.is_terminal
+            shown = f"{self._name(run.key)} of {self._name(signature.key)} is {run.status}"
+            self._hold(waits, "what is made of a held signature waits", shown)
         if run.cause is None:
             return
         if run.place is not None:
@@ -218,7 +223,8 @@ class Auditor:
         name = self._name(after.key)
         lost = after.failure is not None and after.failure.type in _GONE
         cause = self.ledger.runs.get(after.cause or "", after)
-        removed = not self.ledger.removed.isdisjoint((after.signature, cause.signature))
+        removed = not self.ledger.removed.keys().isdisjoint((after.signature, cause.signature))
+        removed = removed or (after.tally is not None and after.tally.failed > 0)  # its member's failure, not its own
         removed = removed or self.ledger.is_retry(after) or self.ledger.is_retry(cause)  # of what is not kept any more
         self._hold(not lost or removed, "what a live run needs is kept", f"{name}: {after.failure}")
         if before is not None and not before.status.is_terminal:

@@ -63,8 +63,9 @@ class Ledger:
         self.lease = lease
         self.runs: dict[str, RunRecord] = {}
         self.signatures: dict[str, SignatureRecord] = {}
-        self.removed: set[str] = set()
-        """The signatures that somebody removed; what the purge takes is not among them."""
+        self.removed: dict[str, SignatureRecord] = {}
+        """The signatures that somebody removed, as they were; what the purge takes is not among them."""
+        self.removed_at: dict[str, float] = {}
         self.workers: dict[str, Process] = {}
         """The processes of the worker records that are there."""
         self.purged: set[str] = set()
@@ -125,8 +126,10 @@ class Ledger:
         for row in decision.rows:
             self.rows[row.key] = row
         for record in decision.deletes:
-            if self.signatures.pop(record.key, None) is not None:
-                self.removed.add(record.key)
+            if (signature := self.signatures.pop(record.key, None)) is not None:
+                self.history.tell(process.name, f"has {self.name(record.key)} removed")
+                self.removed[record.key] = signature
+                self.removed_at[record.key] = self.now()
             if self.workers.pop(record.key, None) is not None:
                 self.history.tell(process.name, f"withdraws {self.name(record.key)}")
         changes: list[Change] = []

@@ -9,10 +9,12 @@ from typing import Any
 
 from mageflow.core.members import Form
 
-__all__ = ["DEEPEST", "TASKS", "TREES", "Node", "Place", "Tree", "draw_trees"]
+__all__ = ["ALERT", "DEEPEST", "TASKS", "TREES", "Node", "Place", "Tree", "draw_trees"]
 
 DEEPEST = 4
-TASKS = ("step", "stage")
+ALERT = "alert"
+"""The task of error callbacks that take the failures of all members."""
+TASKS = ("step", "stage", ALERT)
 TREES = 4
 """How many trees have one seed: side by side they cost less, and get into each other's way."""
 
@@ -104,7 +106,11 @@ def _drawn(node: Node, indent: str, mark: str = "", own: dict[str, Any] | None =
 def _described(node: Node) -> str:
     if node.form is Form.TASK:
         times = f" {node.times} times" if node.act == "fail" else ""
-        words = [f"task: {node.act}{times}", f"retries {node.retries}", f"{node.span:g} s" if node.span else ""]
+        words = [
+            f"{'alert' if node.task == ALERT else 'task'}: {node.act}{times}",
+            f"retries {node.retries}",
+            f"{node.span:g} s" if node.span else "",
+        ]
     elif node.form is Form.CHAIN:
         words = ["chain"]
     else:
@@ -155,7 +161,7 @@ class _Drawer:
         rng = self._rng
         node = self._new(Form.TASK)
         node.bound["node"] = node.name
-        node.task = rng.choice(TASKS)
+        node.task = rng.choice(TASKS[:2])
         node.act = rng.choice(_ACTS)
         node.times = rng.randint(1, 2)
         node.retries = rng.choice((0, 0, 1, 2))
@@ -202,4 +208,13 @@ class _Drawer:
         lists: Sequence[list[Node]] = (node.success, node.error, node.done)
         for nodes in lists:
             while depth < DEEPEST and self._left > 0 and self._some(chance):
+                known = self._count
                 nodes.append(self._node(depth + 1, 0.25))
+                if nodes is node.error and self._count > known:
+                    self._alert(nodes[-1])
+
+    def _alert(self, node: Node) -> None:
+        """Let a new error callback take failures, and stand nowhere else: only there are they known."""
+        if node.form is Form.TASK and self._some(0.5):
+            node.task = ALERT
+            self._tasks = [each for each in self._tasks if each is not node]

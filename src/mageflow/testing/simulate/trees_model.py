@@ -7,24 +7,34 @@ swarm that stops cuts short depends on the moment: there the model takes what wa
 from __future__ import annotations
 
 import json
-import zlib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, TypeAlias, cast
+from typing import Any
 
 from mageflow.core.members import Form
 from mageflow.core.records import Origin, RunRecord
+from mageflow.core.runs import REMOVED_TASK
 from mageflow.core.status import RunStatus
-from mageflow.testing.simulate.trees import Node, Place
+from mageflow.testing.simulate.trees import ALERT, Node, Place
+from mageflow.testing.simulate.trees_bodies import (
+    BODIES_FAILURES,
+    Message,
+    fails,
+    is_tried_again,
+    merged,
+    normal,
+    told_of,
+    value_of,
+    words_of,
+)
 
-__all__ = ["Mismatch", "Model", "Seen", "fails", "is_tried_again", "normal", "value_of"]
-
-Message: TypeAlias = dict[str, Any]
+__all__ = ["Mismatch", "Model", "Seen"]
 
 _ORIGINS = {"success": Origin.RESULT, "error": Origin.FAILURE, "done": Origin.OUTCOME}
 _FIRED = {RunStatus.SUCCEEDED: ("success", "done"), RunStatus.FAILED: ("error", "done"), RunStatus.CANCELLED: ("done",)}
 _STOPPED = "SwarmFailedError"
+_GONE = "SignatureNotFoundError"
 
 
 class Mismatch(Exception):
@@ -47,64 +57,14 @@ class Seen:
     failure: str | None = None
     failed_with: Message = field(default_factory=dict[str, Any])
     """What its error callbacks get."""
+    failures: list[Message] = field(default_factory=list[Message])
+    """What its error callbacks may hear of: its failure, or those of a swarm's members, in their order."""
+    fewest: int = 1
+    """How many of these they do, at the least: a swarm calls them when so many have failed, and others may later."""
+    own: list[Message] = field(default_factory=list[Message])
+    """What it counts for in the failures of a swarm that it is in."""
     last: RunRecord | None = None
     """The task's run whose end was the end of it, if it is one."""
-
-
-# What bodies do, and what they are told: shared with the bodies themselves
-
-
-def fails(node: Node, failures: int, *, tried_again: bool) -> bool:
-    """Whether an attempt of a body fails, after so many that did."""
-    match node.act:
-        case "break" | "refuse":
-            return True
-        case "fail":
-            return failures < node.times
-        case "mend":
-            return not tried_again
-        case _:
-            return False
-
-
-def is_tried_again(run: RunRecord, runs: Mapping[str, RunRecord], is_retry: Callable[[RunRecord], bool]) -> bool:
-    """Whether a body belongs to something that is tried again as a whole."""
-    above: RunRecord | None = run
-    while above is not None:
-        if (above.tally is not None and above.tally.earlier is not None) or is_retry(above):
-            return True
-        above = runs.get(above.parent or "")
-    return False
-
-
-def normal(message: Any) -> Any:
-    """Give a message without what differs from one interleaving to the next: ids, tracebacks, numbers of attempts."""
-    if isinstance(message, list):
-        return [normal(each) for each in message]  # pyright: ignore[reportUnknownVariableType]
-    if not isinstance(message, dict):
-        return message
-    fields = cast("Message", message)
-    if "run_id" in fields and "status" in fields:
-        failure = fields.get("failure")
-        return {"status": fields["status"], "value": fields.get("value"), "failure": failure and failure["type"]}
-    return {name: normal(value) for name, value in fields.items()}
-
-
-def value_of(node: Node, message: Mapping[str, Any]) -> str:
-    """Give what a body returns: it tells the whole message that it received."""
-    told = json.dumps(normal(dict(message)), sort_keys=True)
-    return f"{node.name}:{zlib.crc32(told.encode()):x}"
-
-
-def _merged(*layers: Mapping[str, Any] | None) -> Message:
-    """Merge messages, dict into dict; later wins."""
-    whole: Message = {}
-    for layer in layers:
-        for name, value in (layer or {}).items():
-            was = whole.get(name)
-            both = isinstance(was, dict) and isinstance(value, dict)
-            whole[name] = _merged(cast("Message", was), cast("Message", value)) if both else value
-    return whole
 
 
 class Model:
@@ -115,7 +75,9 @@ class Model:
         runs: every run that there is.
         messages: the messages that the bodies of a run were given, by run.
         lists: the members that a signature came to have, by its key: beside the planned ones, those that were added.
-        asked: the runs that somebody asked to be cancelled, and when that was committed.
+        asked: the runs that somebody asked to be cancelled, by themselves or with all of their signature, and when
+            that was committed.
+        removed: the signatures that somebody removed, and when.
         is_retry: whether a run is another one, tried again.
     """
 
@@ -126,6 +88,7 @@ class Model:
         messages: Mapping[str, Sequence[Mapping[str, Any]]],
         lists: Mapping[str, Sequence[Place]],
         asked: Mapping[str, float],
+        removed: Mapping[str, float],
         is_retry: Callable[[RunRecord], bool],
     ) -> None:
         self._nodes = {node.key: node for node in nodes}
@@ -133,12 +96,15 @@ class Model:
         self._messages = messages
         self._lists = lists
         self._asked = asked
+        self._removed = removed
         self._is_retry = is_retry
         self._members: dict[tuple[str, int], list[RunRecord]] = defaultdict(list)
+        self._all_members: dict[str, list[RunRecord]] = defaultdict(list)
         self._called: dict[str, list[RunRecord]] = defaultdict(list)
         for run in runs.values():
             if run.parent is not None and run.place is not None:
                 self._members[run.parent, run.place].append(run)
+                self._all_members[run.parent].append(run)
             elif run.cause is not None and not is_retry(run):
                 self._called[run.cause].append(run)
         self._seen: dict[str, Seen] = {}
@@ -154,14 +120,24 @@ class Model:
         lives = sorted((run for run in self._runs.values() if run.cause is None), key=lambda run: run.created_at)
         _hold(bool(lives), "a tree that is started runs", root.name)
         for run in lives:
-            self._check(root, run, _merged(sent, root.bound))
+            self._check(root, run, sent, root.bound)
         others = [run.key for run in self._runs.values() if run.key not in self._seen]
         _hold(not others, "nothing runs that nobody asked for", f"{len(others)} runs: {others[:5]}")
 
-    def _check(self, node: Node, run: RunRecord, shared: Message) -> Seen:
-        seen = Seen(run, shared)
+    def _check(self, node: Node, run: RunRecord, base: Message, *layers: Mapping[str, Any] | None) -> Seen:
+        """Check a run, which begins with `base`; `layers` are merged in, and the first is what its signature binds."""
+        seen = Seen(run, merged(base, *layers))
         self._seen[run.key] = seen
         _hold(run.status.is_terminal, "all ends", f"{node.name} is {run.status}")
+        if self._check_gone(node, seen):
+            seen.failed_with = merged(base, *layers[1:])
+            if run.form is not Form.TASK:
+                seen.failed_with = seen.shared  # it has kept what it binds
+            if run.task == REMOVED_TASK:
+                _hold(not self._called.get(run.key), "nothing is called by what was never known", node.name)
+            else:
+                self._check_callbacks(node, seen)
+            return seen
         if node.form is Form.TASK:
             self._check_task(node, seen)
         elif node.form is Form.CHAIN:
@@ -170,6 +146,21 @@ class Model:
             self._check_swarm(node, seen)
         self._check_callbacks(node, seen)
         return seen
+
+    def _check_gone(self, node: Node, seen: Seen) -> bool:
+        """Whether a run failed since its signature had been removed before it began; hold that it had been."""
+        run = seen.run
+        gone = run.failure is not None and run.failure.type == _GONE and not (run.tally and run.tally.made)
+        if not gone or run.status is not RunStatus.FAILED:
+            return False
+        known = run.created_at if run.task == REMOVED_TASK else run.ended_at
+        at = self._removed.get(run.signature)
+        shown = f"{node.name} ({run.key}): removed at {at}, and {known} ({run.attempt} attempts)"
+        _hold(at is not None and known is not None and at <= known, "only what was removed is not found", shown)
+        _hold(run.message is None, "what has kept its message needs its signature no more", shown)
+        seen.failure, seen.last = _GONE, run
+        seen.own = seen.failures = [told_of(_GONE, "")]
+        return True
 
     # Tasks
 
@@ -196,7 +187,8 @@ class Model:
             _hold(_plain(run.result) == seen.value, "a result is what the body returned", shown)
         else:
             seen.failure = run.failure.type if run.failure is not None else ""
-            _hold(seen.failure in ("Failing", "NonRetryable"), "a failure is the body's", f"{shown}: {run.failure}")
+            _hold(seen.failure in BODIES_FAILURES, "a failure is the body's", f"{shown}: {run.failure}")
+            seen.own = seen.failures = [told_of(seen.failure, words_of(node, failures - 1))]
 
     def _may_be_cancelled(self, run: RunRecord) -> bool:
         """Whether somebody cancelled it, or it had not begun when its swarm was stopped."""
@@ -231,7 +223,7 @@ class Model:
             if member is None:
                 break
             earlier = before.run.ended_at if before is not None else None
-            in_turn = earlier is None or member.run.created_at >= earlier or self._is_adopted(run, member)
+            in_turn = earlier is None or member.run.created_at >= earlier or member.run.parent != run.key
             _hold(in_turn, "a step begins when the one before has ended", f"{shown}, step {number}")
             before = member
             begun += 1
@@ -257,6 +249,7 @@ class Model:
         complete = begun == len(node.members) or wanted is RunStatus.FAILED
         _hold(status is wanted and complete, "a chain ends as its last step does", shown)
         seen.value, seen.failure = last.value, last.failure
+        seen.own, seen.failures, seen.fewest = last.own, last.failures, last.fewest
 
     def _check_swarm(self, node: Node, seen: Seen) -> None:
         run = seen.run
@@ -268,16 +261,19 @@ class Model:
             if member is None:
                 wanted = run.status is RunStatus.CANCELLED or self._is_stopped(run)
                 _hold(wanted, "every member runs", f"{shown}, and member {number} has no run")
-                told = not place.node.done or not self._has_begun(run)
+                told = not place.node.done or not self._has_begun(run) or place.node.key in self._removed
                 _hold(told, "done callbacks of members that are told off fire", f"{shown}, member {number}")
             elif member.run.status is RunStatus.SUCCEEDED:
                 values.append(member.value)
+            elif member.run.status is RunStatus.FAILED:
+                seen.failures += member.own
         seen.failed_with = seen.shared
         if run.status is RunStatus.CANCELLED:
             _hold(self._may_be_cancelled(run), "nothing is cancelled that nobody cancelled", shown)
         elif self._is_stopped(run):
             _hold(run.status is RunStatus.FAILED, "a swarm with too many failures has failed", shown)
-            seen.failure = _STOPPED
+            seen.failure, seen.own = _STOPPED, [told_of(_STOPPED, "")]
+            seen.fewest = node.stop_after or 1
             _hold(run.failure is not None and run.failure.type == _STOPPED, "a failed swarm says so", shown)
         else:
             _hold(run.status is RunStatus.SUCCEEDED, "failures below the limit do not stop a swarm", shown)
@@ -303,15 +299,11 @@ class Model:
             return None
         member = found[0]
         self._slots[run.key, number] = member.key
-        shared = _merged(base, place.node.bound, place.own, node.bound)
         _hold(self._nodes.get(member.signature) is place.node, "members stand in their places", place.node.name)
-        seen = self._check(place.node, member, shared)
+        seen = self._check(place.node, member, base, place.node.bound, place.own, node.bound)
         ended = run.ended_at is not None and member.ended_at is not None and member.ended_at <= run.ended_at
         _hold(ended, "a join waits for all members", f"{node.name} ({run.key}) and its member {number}")
         return seen
-
-    def _is_adopted(self, run: RunRecord, member: Seen) -> bool:
-        return member.run.parent != run.key
 
     def _check_tally(self, node: Node, seen: Seen, count: int) -> None:
         run = seen.run
@@ -322,15 +314,14 @@ class Model:
         ends: Counter[RunStatus] = Counter()
         for number in range(count):
             key = self._slots.get((run.key, number))
-            own = key is not None and (self._runs[key].parent == run.key or self._succeeded(key))
+            own = key is not None and (
+                self._runs[key].parent == run.key or self._runs[key].status is RunStatus.SUCCEEDED
+            )
             ends[self._runs[key].status if own and key is not None else RunStatus.CANCELLED] += 1
         met = (tally.total, tally.made, tally.succeeded, tally.failed, tally.cancelled)
         statuses = (RunStatus.SUCCEEDED, RunStatus.FAILED, RunStatus.CANCELLED)
         wanted = (count, count, *(ends[status] for status in statuses))
         _hold(met == wanted, "the tally adds up", f"{node.name} ({run.key}, {run.status}): {met}, not {wanted}")
-
-    def _succeeded(self, key: str) -> bool:
-        return self._runs[key].status is RunStatus.SUCCEEDED
 
     # Callbacks
 
@@ -340,15 +331,49 @@ class Model:
         for slot, nodes in node.callbacks():
             if slot in _FIRED[run.status]:
                 base = self._base(slot, seen)
-                wanted += [(_ORIGINS[slot], each, _merged(base, each.bound)) for each in nodes]
+                wanted += [(_ORIGINS[slot], each, base) for each in nodes]
         called = sorted(self._called.get(run.key, ()), key=lambda each: each.created_at)
         shown = f"{node.name} ({run.key}) is {run.status}"
         met = Counter((each.origin.value, self._name(each.signature)) for each in called)
         planned = Counter((origin.value, each.name) for origin, each, _ in wanted)
         _hold(met == planned, "each callback fires once", f"{shown}: {dict(met)}, not {dict(planned)}")
-        for origin, callback, message in wanted:
+        vague = self._is_vague(seen)
+        for origin, callback, base in wanted:
             at = next(at for at, each in enumerate(called) if (each.origin, each.signature) == (origin, callback.key))
-            self._check(callback, called.pop(at), message)
+            run = called.pop(at)
+            if vague and origin is Origin.FAILURE:
+                self._take(run)
+            elif callback.task == ALERT:
+                self._check(callback, run, base | self._alerted(seen, run), callback.bound)
+            else:
+                self._check(callback, run, base, callback.bound)
+
+    def _alerted(self, seen: Seen, callback: RunRecord) -> Message:
+        """Give the failures that a callback was told of, and hold that they are those it was to be told of."""
+        for message in self._messages.get(callback.key, ())[:1]:
+            told = normal(message["failures"])
+            shown = f"{callback.key}: {told} of {seen.failures}, at least {seen.fewest}"
+            left = iter(seen.failures)
+            _hold(all(each in left for each in told), "an error callback hears of failures in their order", shown)
+            _hold(len(told) >= seen.fewest, "an error callback hears of all failures that there were", shown)
+            return {"failures": message["failures"]}
+        return {}
+
+    def _is_vague(self, seen: Seen) -> bool:
+        """Whether it failed with a run that never began, and what that would have begun with may be gone in part.
+
+        What ended does not keep what it bound: so where several signatures were removed, nobody knows it any more.
+        """
+        last = seen.last
+        never_began = last is not None and last.failure is not None and last.failure.type == _GONE
+        return never_began and len(self._removed) > 1
+
+    def _take(self, run: RunRecord) -> None:
+        """Take a run as it is, with all that it led to."""
+        self._seen[run.key] = Seen(run, {})
+        _hold(run.status.is_terminal, "all ends", f"{run.task} is {run.status}")
+        for each in (*self._called.get(run.key, ()), *self._all_members.get(run.key, ())):
+            self._take(each)
 
     def _name(self, signature: str) -> str:
         node = self._nodes.get(signature)
