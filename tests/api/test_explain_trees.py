@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from mageflow import Explanation, Mageflow, OptionError, Progress, RunOptions, RunStatus, SwarmConfig
-from mageflow.core.records import RunRecord
+from mageflow.core.records import Record, RunRecord
 from tests.api.conftest import until_status, work
 from tests.api.test_explain import a_worker, command
 
@@ -63,7 +63,11 @@ async def explained(mage: Mageflow, key: str, when: Callable[[Explanation], bool
     changed = asyncio.Event()
     record = (await mage.store.load((key,)))[key]
     assert isinstance(record, RunRecord)
-    unwatch = mage.store.watch_tree(record.root or key, lambda *_: changed.set())
+
+    def ring(_: Record | None) -> None:
+        changed.set()
+
+    unwatch = mage.store.watch_tree(record.root or key, ring)
     try:
         async with asyncio.timeout(20):
             while not when(told := await mage.explain(key)):

@@ -6,6 +6,7 @@ import pytest
 
 from mageflow.core.events import (
     Announce,
+    AppendCallbacks,
     PutSignature,
     Slot,
     Withdraw,
@@ -14,6 +15,7 @@ from mageflow.core.options import Options
 from mageflow.core.presence import TASK_NAME_TTL
 from mageflow.core.records import (
     Control,
+    Index,
     SignatureRecord,
     TaskRecord,
     WorkerRecord,
@@ -288,3 +290,22 @@ def test_a_task_that_moved_to_another_route_is_written_at_once() -> None:
     kept = world.records["task:t"]
     assert isinstance(kept, TaskRecord)
     assert kept.route == "s"
+
+
+def test_what_says_that_something_was_added_is_kept_as_long_as_a_repetition_may_come() -> None:
+    world = World()
+    key, a = world.sign("t"), world.sign("a")
+
+    def note_of(ttl: float | None) -> Index:
+        token = world.token()
+        event = AppendCallbacks(
+            key=key, slot=Slot.DONE, callbacks=(a,), note=f"note:{token}", note_ttl=ttl, token=token
+        )
+        world.commit(SignatureReply, event)
+        note = world.records[f"note:{token}"]
+        assert note is not None
+        assert note.expires_at == world.now + (ttl or 0.0)
+        return index_of(note)
+
+    assert note_of(60.0).parent is None
+    assert note_of(None).parent == key

@@ -206,8 +206,11 @@ def a_swarm_that_is_closed_late_never_joins(patch: Patch) -> None:
 
 
 def what_is_tried_again_of_a_held_signature_begins(patch: Patch) -> None:
+    def is_held(signature: SignatureRecord | None) -> bool:
+        return False
+
     for module in (starting, composite):
-        patch.setattr(module, "is_held", lambda signature: False)
+        patch.setattr(module, "is_held", is_held)
 
 
 def who_hears_of_failures_hears_of_one(patch: Patch) -> None:

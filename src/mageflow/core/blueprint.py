@@ -88,7 +88,7 @@ def append(work: Work, event: AppendCallbacks) -> SignatureReply:
         return SignatureReply(signature=record)
     if absent := use(work, event.callbacks):
         return SignatureReply(signature=record, missing=absent)
-    remind(work, event.note, record.key)
+    remind(work, event.note, record.key, event.note_ttl)
     field = _FIELDS[event.slot]
     return SignatureReply(signature=change(work, record, **{field: (*getattr(record, field), *event.callbacks)}))
 

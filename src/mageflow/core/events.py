@@ -266,6 +266,8 @@ class AppendCallbacks(Struct, frozen=True, kw_only=True):
     note: str
     """The key of the note that says that this was done: nothing is added twice, by a body that is tried again or by a
     commit whose reply was lost, whatever others have written meanwhile."""
+    note_ttl: float | None = None
+    """For how many seconds that is remembered; None: as long as the signature is kept."""
     token: str
 
 
@@ -315,7 +317,8 @@ class AddMembers(Struct, frozen=True, kw_only=True):
     close_when_full: bool = True
     """Whether the swarm is closed when it has as many members as it may."""
     note: str
-    """As of `AppendCallbacks`."""
+    note_ttl: float | None = None
+    """Both as of `AppendCallbacks`."""
     defaults: Defaults = _NO_DEFAULTS
     token: str
 

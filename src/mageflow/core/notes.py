@@ -105,6 +105,13 @@ def keep(work: Work, event: KeepNote) -> None:
     work.put(replace(event.record, rev=rev, created_at=work.now, expires_at=work.now + event.ttl))
 
 
-def remind(work: Work, key: str, about: str) -> None:
-    """Keep the note `key` as long as `about`."""
-    work.put(NoteRecord(key=key, created_at=work.now, expires_at=work.now, about=about))
+def remind(work: Work, key: str, about: str, ttl: float | None) -> None:
+    """Keep the note `key` for `ttl` seconds, or, where that is None, as long as `about`."""
+    work.put(
+        NoteRecord(
+            key=key,
+            created_at=work.now,
+            expires_at=work.now + (ttl or 0.0),
+            about=about if ttl is None else "",
+        )
+    )

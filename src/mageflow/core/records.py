@@ -236,9 +236,10 @@ class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key")
 
 
 class NoteRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="note"):
-    """Something about another record that is to be remembered as long as that one is kept."""
+    """Something that is to be remembered for a while, or as long as another record is kept."""
 
     about: str
+    """The record that it is kept as long as; empty: it goes when it expires."""
     text: str = ""
 
 
@@ -340,7 +341,7 @@ def index_of(record: Record) -> Index:
         case TaskRecord():
             return Index(kind="task", live=False)
         case NoteRecord():
-            return Index(kind="note", live=False, parent=record.about)
+            return Index(kind="note", live=False, parent=record.about or None)
         case LockRecord():
             return Index(kind="lock", live=False, names=(record.about,))
         case KeyRecord():

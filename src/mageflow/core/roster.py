@@ -48,7 +48,7 @@ def add(work: Work, event: AddMembers) -> MembersReply:
     work.need((*pages, *roster.feeds, *(member.signature for member in event.members)))
     if missing := use(work, dict.fromkeys(member.signature for member in event.members)):
         return MembersReply(signature=signature, missing=missing)
-    remind(work, event.note, signature.key)
+    remind(work, event.note, signature.key, event.note_ttl)
     _append(work, signature, pages, event.members)
     changed = change(work, signature, roster=replace(roster, count=count))
     for key in roster.feeds:

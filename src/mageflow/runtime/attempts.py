@@ -52,7 +52,7 @@ class Attempt:
         self.run = run
         self.inject = inject
         """What gives the engine's part of the body's arguments."""
-        self.reach = (run.key, *run.lineage)
+        self.reach: tuple[str, ...] = (run.key, *run.lineage)
         """The runs whose control reaches this one; a cause that is interrupted after its end is added."""
         self.task = task
         self.current = CurrentRun(run, swarm=swarm)

@@ -169,8 +169,10 @@ class Kernel:
 
     async def append_callbacks(self, key: str, slot: Slot, callbacks: Sequence[str]) -> SignatureRecord:
         """Add callbacks to one of a signature's lists."""
-        note = await self.retracing.note(f"{slot.value} callbacks", key, callbacks)
-        event = AppendCallbacks(key=key, slot=slot, callbacks=tuple(callbacks), note=note, token=self.tx.token())
+        note, ttl = await self.retracing.note(f"{slot.value} callbacks", key, callbacks)
+        event = AppendCallbacks(
+            key=key, slot=slot, callbacks=tuple(callbacks), note=note, note_ttl=ttl, token=self.tx.token()
+        )
         return found_in(await self.tx.commit(SignatureReply, (key, *callbacks, note), event), key)
 
     async def remove_signature(self, key: str, slots: Sequence[Slot]) -> bool:

@@ -43,13 +43,14 @@ class Membership:
 
     async def add(self, key: str, members: Sequence[Member], *, more: int, close_when_full: bool) -> MembersReply:
         """Add members to a swarm; the reply says why not, where they were not added."""
-        note = await self._retracing.note("members", key, members)
+        note, ttl = await self._retracing.note("members", key, members)
         event = AddMembers(
             key=key,
             members=tuple(members),
             more=more,
             close_when_full=close_when_full,
             note=note,
+            note_ttl=ttl,
             defaults=self._registry.defaults(),
             token=self._tx.token(),
         )

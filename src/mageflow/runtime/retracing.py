@@ -29,6 +29,8 @@ from mageflow.runtime.transact import Transactor
 __all__ = ["Retracing", "Trail", "current_trail"]
 
 _NOTE = "note:"
+_REPEATED_WITHIN = 3600.0
+"""Seconds for which a commit whose reply was lost may be repeated, and much more than a store is waited for."""
 _MOST_NOTED = 500
 """How many of the things that an attempt made the next one is told of: what follows is matched all the same."""
 
@@ -188,13 +190,18 @@ class Retracing:
         shown = _shown(f"start {signature.task!r}", sent)
         return trail.step(RUN, _encode([signature.key, sent, others]), shown)
 
-    async def note(self, what: str, key: str, added: Collection[Any]) -> str:
-        """Give the key of the note that says that something was added now."""
+    async def note(self, what: str, key: str, added: Collection[Any]) -> tuple[str, float | None]:
+        """Give the key of the note that says that something was added now, and for how many seconds it is needed.
+
+        Outside of bodies that is as long as a commit may be repeated, in one as long as what was added to is kept
+        (None): nobody knows when the body is tried again.
+        """
         trail = current_trail.get()
         if trail is None:
-            return self._tx.entropy.id(_NOTE)
+            return self._tx.entropy.id(_NOTE), _REPEATED_WITHIN
         await trail.remember(self._tx)
-        return trail.step(_NOTE, _encode([what, key, added]), _shown(f"add to the {what} of {key}", added))
+        noted = trail.step(_NOTE, _encode([what, key, added]), _shown(f"add to the {what} of {key}", added))
+        return noted, None
 
 
 def _shown(what: str, content: Any) -> str:
