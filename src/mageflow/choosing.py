@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Collection
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, NoReturn, Protocol, cast
 from urllib.parse import unquote, urlsplit
 
 from mageflow.config import MageflowConfig
@@ -17,10 +18,21 @@ from mageflow.ports.store import Store
 from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 
-__all__ = ["HatchetClient", "TaskiqBroker", "client_class", "engine_for", "onlooker_for", "store_for"]
+__all__ = [
+    "HatchetClient",
+    "TaskiqBroker",
+    "client_class",
+    "engine_for",
+    "onlooker_for",
+    "refuse_names",
+    "store_for",
+]
 
 _DEFAULT_FILE = "mageflow.db"
 _REDIS = ("redis", "rediss", "unix", "valkey", "valkeys")
+_OF_HATCHET = ("hatchet_client", "redis_client", "param_config")
+"""What only a client on Hatchet can be given."""
+_TAKEN = ("engine", "store", "config", *_OF_HATCHET)
 
 
 class HatchetClient(Protocol):
@@ -84,6 +96,25 @@ def client_class(asked: type[Any], engine: Any) -> type[Any]:
     # By name: it derives from the client, so that the client's own modules cannot import it.
     made: type[Any] = import_module("mageflow.hatchet").HatchetMageflow
     return made if issubclass(made, asked) else asked
+
+
+def refuse_names(given: Collection[str], engine: Any) -> NoReturn:
+    """Refuse what a client was given by names that it does not take.
+
+    Raises:
+        ConfigurationError: they are those of a client on Hatchet, and it was given no Hatchet client.
+        TypeError: they are nobody's.
+    """
+    strange = next((name for name in given if name not in _OF_HATCHET), None)
+    if strange is not None:
+        raise TypeError(f"Mageflow() got an unexpected keyword argument {strange!r}{near(strange, _TAKEN)}")
+    named = " and ".join(f"{name}=" for name in given)
+    there = "there is none here" if engine is None else f"{type(engine).__name__} is none"
+    raise ConfigurationError(
+        f"{named} goes with a Hatchet client, and {there}: write Mageflow(hatchet, redis), or "
+        "Mageflow(hatchet_client=Hatchet(), redis_client=redis). On another engine the store is the second argument, "
+        "as in Mageflow(broker, 'redis://localhost:6379/0'), and settings are config=MageflowConfig(...)"
+    )
 
 
 def onlooker_for(store: Any) -> Engine | None:

@@ -6,7 +6,7 @@ import os
 from typing import TYPE_CHECKING, Any, cast
 
 from mageflow import current
-from mageflow.choosing import engine_for, store_for
+from mageflow.choosing import engine_for, refuse_names, store_for
 from mageflow.config import MageflowConfig
 from mageflow.ports.clock import SystemEntropy
 from mageflow.ports.store import Store
@@ -30,7 +30,10 @@ class Wired:
         store: str | os.PathLike[str] | Store | None = None,
         *,
         config: MageflowConfig | None = None,
+        **of_hatchet: Any,
     ) -> None:
+        if of_hatchet:
+            refuse_names(of_hatchet, engine)
         config = config if config is not None else MageflowConfig()
         self._kernel = Kernel(
             store_for(store, config), engine_for(engine, store), TaskRegistry(), config, SystemEntropy()

@@ -440,8 +440,8 @@ class World:
     def lapse(self, run: str) -> EndReply:
         return self.commit(EndReply, Lapse(run=run, defaults=self.defaults, token=self.token()))
 
-    def reroute(self, run: str) -> EndReply:
-        return self.commit(EndReply, Reroute(run=run, token=self.token()))
+    def reroute(self, run: str, *, given: bool = False) -> EndReply:
+        return self.commit(EndReply, Reroute(run=run, given=given, token=self.token()))
 
     def retry(self, run: str) -> StartReply:
         return self.commit(StartReply, RetryRun(run=run, new=retry_id(run), token=self.token()))

@@ -249,6 +249,20 @@ def test_a_worker_that_knows_the_task_gets_the_run() -> None:
     assert world.finish(run).status is RunStatus.SUCCEEDED
 
 
+def test_a_row_that_was_given_to_who_cannot_submit_it_is_there_for_somebody_else() -> None:
+    world = World()
+    run = world.start(world.sign("t", options=Options(schedule_timeout=10.0)))
+    before = world.run(run)
+    del world.rows[run]
+    world.turn(6.0)
+    assert world.reroute(run, given=True).accepted
+    assert world.due() == [run]
+    assert world.run(run).begin_by == before.begin_by, "its schedule_timeout goes on"
+    assert world.finish(run).status is RunStatus.SUCCEEDED
+    assert not world.reroute(run, given=True).accepted
+    assert not world.reroute("run_gone", given=True).accepted
+
+
 def test_a_delivery_to_a_worker_that_knows_the_task_is_not_early() -> None:
     world = World()
     run = world.start(world.sign("t"))

@@ -155,7 +155,7 @@ RUN = RunRecord(
 WORKER = WorkerRecord(
     key="wrk_1", rev=1, token="c", created_at=1.0, name="w", host="h", pid=42, tasks=("t", "u"), routes=("r",)
 )
-TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r")
+TASK = TaskRecord(key="task:t", rev=1, token="d", created_at=1.0, expires_at=2.0, route="r", needs_message=True)
 KEY = KeyRecord(key="key:k", rev=1, token="e", created_at=1.0, expires_at=2.0, run="run_3")
 NOTE = NoteRecord(key="note:n", rev=1, token="f", created_at=1.0, expires_at=2.0, about="run_3", text="t")
 LOCK = LockRecord(

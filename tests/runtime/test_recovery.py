@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from mageflow.core.records import TaskRecord, WorkerRecord, task_key
 from mageflow.core.status import RunStatus
+from mageflow.engines.none import NoEngine
 from mageflow.runtime.bodies import inspect_body
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
@@ -14,6 +15,16 @@ from mageflow.testing.contracts.acting import Actor, put
 
 
 def nothing() -> None: ...
+
+
+class Routed(NoEngine):
+    """Has a route for each task, and needs the messages of one of them."""
+
+    def route(self, task: str) -> str:
+        return f"of {task}"
+
+    def needs_message(self, task: str) -> bool:
+        return task == "b"
 
 
 class Here:
@@ -33,7 +44,7 @@ class Here:
             me,
             Patience(),
             self.clock.now,
-            lambda task: f"of {task}",
+            Routed(),
         )
 
 
@@ -41,7 +52,8 @@ async def test_each_task_is_made_known_with_its_own_route() -> None:
     here = Here("a", "b", routes=("of a", "of b"))
     await here.recovery.arrive()
     found = await here.store.load([task_key("a"), task_key("b")])
-    assert [record.route for record in found.values() if isinstance(record, TaskRecord)] == ["of a", "of b"]
+    records = [record for record in found.values() if isinstance(record, TaskRecord)]
+    assert [(record.route, record.needs_message) for record in records] == [("of a", False), ("of b", True)]
 
 
 async def test_a_stray_is_found_behind_many_runs_that_others_know() -> None:

@@ -302,8 +302,12 @@ def strand(work: Work, event: Strand) -> EndReply:
 
 
 def reroute(work: Work, event: Reroute) -> EndReply:
-    """Make a stranded run due again."""
+    """Make a stranded run due again, or the row of one that is due be given again, to somebody else."""
     run = work.run(event.run)
+    if event.given and run is not None and run.status in WAITING and run.due_at <= work.now + _EARLY:
+        work.put(run)  # a claim that comes at the same time is not undone
+        work.put_row(run_row(run))
+        return EndReply(run=run, accepted=True)
     if run is None or run.status is not RunStatus.UNROUTABLE:
         return EndReply(run=run, accepted=False)
     return EndReply(run=wait(work, run, work.now, Control.NONE), accepted=True)

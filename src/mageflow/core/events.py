@@ -1,7 +1,6 @@
 """What can happen to runs and signatures, and what the one who brought it about learns.
 
-An event names all that its rule may know. `token` names the commit: where a reply was lost, the same event is decided
-again and finds its own token on the records.
+An event names all that its rule may know. `token` names the commit: decided again, it finds its own on the records.
 """
 
 from __future__ import annotations
@@ -189,9 +188,10 @@ class Lapse(Struct, frozen=True, kw_only=True):
 
 
 class Reroute(Struct, frozen=True, kw_only=True):
-    """A worker now knows the task of a stranded run. Loads `run`."""
+    """A worker now knows the task of a stranded run; or (`given`) its row came to one who cannot submit it."""
 
     run: str
+    given: bool = False
     token: str
 
 

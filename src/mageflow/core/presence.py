@@ -18,7 +18,7 @@ def announce(work: Work, event: Announce) -> None:
     for record in event.records:
         known = work.get(record.key)
         if isinstance(record, TaskRecord):
-            if isinstance(known, TaskRecord) and _is_fresh(known, work.now) and known.route == record.route:
+            if isinstance(known, TaskRecord) and _is_fresh(known, work.now) and _is_same(known, record):
                 continue
             expires_at = work.now + TASK_NAME_TTL
         else:
@@ -29,6 +29,10 @@ def announce(work: Work, event: Announce) -> None:
 
 def _is_fresh(record: TaskRecord, now: float) -> bool:
     return record.expires_at is not None and record.expires_at > now + TASK_NAME_TTL - 24 * 3600
+
+
+def _is_same(known: TaskRecord, record: TaskRecord) -> bool:
+    return known.route == record.route and known.needs_message == record.needs_message
 
 
 def withdraw(work: Work, event: Withdraw) -> None:

@@ -225,6 +225,8 @@ class TaskRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="task
     """The name of a task that some process registered."""
 
     route: str
+    needs_message: bool = False
+    """Whether its rows are submitted with the assembled message, and so only by a process that has the task."""
 
 
 class KeyRecord(_Kept, frozen=True, kw_only=True, omit_defaults=True, tag="key"):

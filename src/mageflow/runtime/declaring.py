@@ -8,12 +8,13 @@ from typing import Any
 from msgspec.structs import replace
 
 from mageflow.core.options import merge_options
+from mageflow.core.records import TaskRecord, task_key
 from mageflow.errors import MageflowError
 from mageflow.ports.engine import Engine
 from mageflow.runtime.bodies import inspect_body
 from mageflow.runtime.registry import RegisteredTask, TaskRegistry
 
-__all__ = ["declare", "discover"]
+__all__ = ["declare", "discover", "record_of"]
 
 logger = logging.getLogger("mageflow.runtime")
 
@@ -30,6 +31,12 @@ def declare(registry: TaskRegistry, engine: Engine, task: RegisteredTask, handle
     if given is not handle:
         registry.register(replace(task, handle=given))
     return given
+
+
+def record_of(engine: Engine, name: str) -> TaskRecord:
+    """Give what other processes are to know of a task of this one."""
+    needs_message = engine.needs_message(name)
+    return TaskRecord(key=task_key(name), created_at=0.0, route=engine.route(name), needs_message=needs_message)
 
 
 def discover(registry: TaskRegistry, engine: Engine) -> None:

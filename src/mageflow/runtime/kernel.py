@@ -29,7 +29,6 @@ from mageflow.core.records import (
     Origin,
     RunRecord,
     SignatureRecord,
-    TaskRecord,
     replace,
     task_key,
 )
@@ -42,6 +41,7 @@ from mageflow.errors import ClosedError, RunNotFoundError
 from mageflow.ports.clock import Entropy
 from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter, Store
+from mageflow.runtime.declaring import record_of
 from mageflow.runtime.gathering import Gathering
 from mageflow.runtime.listing import runs_of
 from mageflow.runtime.membership import Membership
@@ -106,9 +106,7 @@ class Kernel:
         new = [name for name in self.registry.names() if name not in self._announced]
         for begin in range(0, len(new), _PAGE):
             page = new[begin : begin + _PAGE]
-            records = tuple(
-                TaskRecord(key=task_key(name), created_at=0.0, route=self.engine.route(name)) for name in page
-            )
+            records = tuple(record_of(self.engine, name) for name in page)
             event = Announce(records=records, token=self.tx.token())
             await self.tx.commit(type(None), [record.key for record in records], event)
             self._announced.update(page)

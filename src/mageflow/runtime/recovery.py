@@ -24,11 +24,12 @@ from mageflow.core.records import (
     TaskRecord,
     WorkerRecord,
     replace,
-    task_key,
 )
 from mageflow.core.replies import EndReply
 from mageflow.core.status import RunStatus
+from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter
+from mageflow.runtime.declaring import record_of
 from mageflow.runtime.holding import hand_back
 from mageflow.runtime.listing import records_of, runs_of
 from mageflow.runtime.process import is_gone
@@ -66,7 +67,7 @@ class Recovery:
         me: this worker's record.
         patience: when to conclude what.
         monotonic: this process's own clock, in seconds; no other process's clock is ever compared with it.
-        route: gives the route of a task's runs.
+        engine: says what others are to know of a task.
     """
 
     def __init__(
@@ -76,14 +77,14 @@ class Recovery:
         me: WorkerRecord,
         patience: Patience,
         monotonic: Callable[[], float],
-        route: Callable[[str], str],
+        engine: Engine,
     ) -> None:
         self._tx = transactor
         self._registry = registry
         self.me = me
         self._patience = patience
         self._monotonic = monotonic
-        self._route = route
+        self._engine = engine
         self._seen: dict[str, tuple[int, float]] = {}
         self._looked = float("-inf")
         self._said: set[str] = set()
@@ -95,7 +96,7 @@ class Recovery:
         tasks = self._registry.names()
         self.me = replace(self.me, tasks=tasks)
         self._announced = self._monotonic()
-        known = tuple(TaskRecord(key=task_key(name), created_at=0.0, route=self._route(name)) for name in tasks)
+        known = tuple(record_of(self._engine, name) for name in tasks)
         records: tuple[WorkerRecord | TaskRecord, ...] = (self.me, *known)
         for begin in range(0, len(records), _PAGE):
             page = records[begin : begin + _PAGE]

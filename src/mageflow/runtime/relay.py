@@ -7,8 +7,8 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from mageflow.core.events import Lapse, Peek, Refuse, Strand
-from mageflow.core.records import Failure, OutboxRow, RowAction
+from mageflow.core.events import Lapse, Peek, Refuse, Reroute, Strand
+from mageflow.core.records import Failure, OutboxRow, RowAction, TaskRecord, task_key
 from mageflow.core.replies import ClaimReply, EndReply, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
@@ -27,6 +27,13 @@ _ADVANCE = RowAction.ADVANCE.value
 _BATCH = 500
 _LOOK_EVERY = 1.0
 """Seconds between two looks at the outbox where nothing rang."""
+_CALLS = 4
+"""How many submits of a route may be under way at once."""
+_CALL_TAKES = 0.05
+"""Seconds after which a submit is not waited for: what comes sooner goes together with the next one."""
+_THEIR_TURN = 0.1
+"""Seconds for which it does not look, after it was given what only others can submit: they are to be given it."""
+_NOT_HANDED_ON = "rows of %s could not be handed on; they are due again later"
 
 
 class Relay:
@@ -60,8 +67,42 @@ class Relay:
         """How many continuations it has begun."""
 
     async def submit_all(self, route: str) -> None:
-        """Submit the rows of a route as they come, until cancelled."""
-        await self._serve(route, lambda: self._hand_on(route, self._submit))
+        """Submit the rows of a route as they come, until cancelled.
+
+        A submit may last until the server has brought the last of its rows to a worker, which is no reason for the
+        next rows to wait.
+        """
+        under_way: set[asyncio.Task[None]] = set()
+        async with asyncio.TaskGroup() as calls:
+
+            async def submit(given: list[OutboxRow]) -> None:
+                rows = await self._leave_to_others(given)
+                if rows:
+                    await begin(rows)
+                if len(rows) < len(given):
+                    await asyncio.sleep(_THEIR_TURN)
+
+            async def begin(rows: list[OutboxRow]) -> None:
+                call = calls.create_task(self._submit_or_log(route, rows))
+                under_way.add(call)
+                call.add_done_callback(under_way.discard)
+                await asyncio.wait((call,), timeout=_CALL_TAKES)
+                while len(under_way) >= _CALLS:
+                    await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
+
+            await self._serve(route, lambda: self._hand_on(route, submit))
+
+    async def _leave_to_others(self, rows: list[OutboxRow]) -> list[OutboxRow]:
+        """Give the rows that can be submitted from here; let others have those whose message only they can assemble."""
+        strange = dict.fromkeys(task_key(row.task) for row in rows if self._registry.find(row.task) is None)
+        if not strange:
+            return rows
+        known = await self._tx.load(tuple(strange))
+        theirs = {key for key, record in known.items() if isinstance(record, TaskRecord) and record.needs_message}
+        for row in rows:
+            if task_key(row.task) in theirs:
+                await self._tx.commit(EndReply, (row.run,), Reroute(run=row.run, given=True, token=self._tx.token()))
+        return [row for row in rows if task_key(row.task) not in theirs]
 
     async def advance_all(self) -> None:
         """Execute continuations, and end what nobody began in time, as they come; until cancelled."""
@@ -81,8 +122,8 @@ class Relay:
                 rung.clear()
                 try:
                     found = await hand_on()
-                except Exception:  # whatever an engine raises, the next row may find it well again
-                    logger.exception("rows of %s could not be handed on; they are due again later", route)
+                except Exception:
+                    logger.exception(_NOT_HANDED_ON, route)
                     found = 0
                 if found < _BATCH:  # what was put since has rung
                     alarm = loop.call_later(_LOOK_EVERY, rung.set)
@@ -107,6 +148,12 @@ class Relay:
                     logger.error("run %s has failed: no worker began it within its schedule_timeout", row.run)
             else:
                 await advance(self._tx, row.run, self._registry.defaults())
+
+    async def _submit_or_log(self, route: str, rows: list[OutboxRow]) -> None:
+        try:
+            await self._submit(rows)
+        except Exception:  # whatever an engine raises, the next row may find it well again
+            logger.exception(_NOT_HANDED_ON, route)
 
     async def _submit(self, rows: list[OutboxRow]) -> None:
         """Submit rows in an empty context: an engine must not take them for children of what runs here."""

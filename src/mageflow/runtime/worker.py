@@ -149,7 +149,7 @@ class Worker:
             routes=tuple(self.routes),
         )
         monotonic = asyncio.get_running_loop().time
-        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic, self._engine.route)
+        recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic, self._engine)
         await recovery.arrive()
         self._recovery = recovery
         await _cancel(self._hearts)

@@ -27,6 +27,7 @@ from hatchet_sdk import (
     TTLBasedIdempotencyConfig,
     Worker,
 )
+from taskiq import InMemoryBroker
 
 from mageflow import AcceptParams, ConfigurationError, Mageflow, MageflowConfig, OptionError, RunOptions, TaskShapeError
 from mageflow.engines.hatchet import HatchetEngine, Standalone
@@ -80,6 +81,26 @@ def test_the_keywords_of_03_say_the_same(fake: FakeServer) -> None:
         assert made.hatchet is given
     assert made.mageflow_config.param_config is AcceptParams.ALL
     assert made.mageflow_config.use_idempotency is False
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"redis_client": "redis://localhost:6379/0"},
+        {"hatchet_client": None, "redis_client": "redis://localhost:6379/0"},
+        {"hatchet_client": "no client"},
+        {"engine": InMemoryBroker(), "param_config": AcceptParams.ALL},
+    ],
+    ids=["redis alone", "none", "a string", "another engine"],
+)
+def test_the_keywords_of_03_without_a_hatchet_client_are_refused_and_say_what_to_write(given: dict[str, Any]) -> None:
+    with pytest.raises(ConfigurationError, match=r"Hatchet client.*Mageflow\(hatchet, redis\)"):
+        Mageflow(**given)
+
+
+def test_a_keyword_that_nobody_takes_is_pythons_error() -> None:
+    with pytest.raises(TypeError, match="unexpected keyword argument 'stor'; did you mean 'store'"):
+        Mageflow(stor="memory://")  # type: ignore[call-overload]
 
 
 def test_what_a_clients_own_class_has_is_still_there(fake: FakeServer) -> None:

@@ -23,14 +23,17 @@ T = TypeVar("T")
 
 LIMIT = 4 * 1024 * 1024 - 64 * 1024
 """Bytes of an input: Hatchet takes 4 MiB of everything that a submit says of a run."""
+_THREADS = 5
+"""As many calls as the relay has under way, and one for cancels."""
 _LOOKED_AT = 100
 """Names are looked up by a search that gives near ones too."""
 
 
 class Submitter:
-    """Submits rows by the blocking calls of the SDK, in a thread of its own.
+    """Submits rows by the blocking calls of the SDK, in threads of its own.
 
-    The awaitable ones share a lock among all event loops of a process, and some calls of the SDK wait for it.
+    The awaitable ones share a lock among all event loops of a process, and some calls of the SDK wait for it. A bulk
+    call returns when the server has sent the last of its runs to a worker, which may be seconds.
 
     Args:
         hatchet: the client as the user gave it.
@@ -38,7 +41,7 @@ class Submitter:
 
     def __init__(self, hatchet: Hatchet) -> None:
         self._hatchet = hatchet
-        self._thread: ThreadPoolExecutor | None = None
+        self._threads: ThreadPoolExecutor | None = None
         self._known: set[str] = set()
         self._bulk: Any = None
 
@@ -55,16 +58,16 @@ class Submitter:
         self._known.update(names)
 
     def close(self) -> None:
-        """Let go of the thread."""
-        if self._thread is not None:
-            self._thread.shutdown(wait=False)
-            self._thread = None
+        """Let go of the threads."""
+        if self._threads is not None:
+            self._threads.shutdown(wait=False)
+            self._threads = None
 
     async def _call(self, call: Callable[[], T]) -> T:
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, thread_name_prefix="mageflow-hatchet")
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="mageflow-hatchet")
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, contextvars.Context().run, call)
+        return await loop.run_in_executor(self._threads, contextvars.Context().run, call)
 
     def _submit(self, submissions: Sequence[Submission]) -> list[Refused]:
         refused: list[Refused] = []
