@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from mageflow.core import attempt, flow, lifecycle, runs
+from mageflow.core import attempt, blueprint, flow, lifecycle, runs
 from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
 from mageflow.core.decision import Decision
 from mageflow.core.events import (
@@ -35,7 +35,6 @@ from mageflow.runtime import advance
 from mageflow.runtime.holding import Holding
 from mageflow.runtime.recovery import Recovery
 from mageflow.runtime.relay import Relay
-from mageflow.runtime.transact import Transactor
 from mageflow.testing.simulate import SimulationFailed, simulate
 
 SEEDS = 60
@@ -132,18 +131,11 @@ def an_early_delivery_is_accepted(patch: Patch) -> None:
     patch.setitem(_RULES, Claim, claim)
 
 
-def a_commit_is_repeated_under_a_new_token(patch: Patch) -> None:
-    async def repeat(self: Transactor, keys: Any, step: Any, token: str) -> Decision:
-        class Forgetful:
-            async def transact(self, keys: Any, step: Any, *, token: str) -> Decision:
-                return await store.transact(keys, step, token=transactor.token())
+def what_was_appended_is_not_noted(patch: Patch) -> None:
+    def remind(work: Work, key: str, about: str, ttl: float | None) -> None:
+        return
 
-        transactor, store = self, self.store
-        patched = Transactor(Forgetful(), self.entropy)  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]
-        return await real(patched, keys, step, token)
-
-    real = Transactor._repeat  # pyright: ignore[reportPrivateUsage]
-    patch.setattr(Transactor, "_repeat", repeat)
+    patch.setattr(blueprint, "remind", remind)
 
 
 def the_message_is_not_kept(patch: Patch) -> None:
@@ -239,7 +231,7 @@ MISTAKES = [
     a_cancel_fires_success_callbacks,
     a_resume_forgets_the_row,
     an_early_delivery_is_accepted,
-    a_commit_is_repeated_under_a_new_token,
+    what_was_appended_is_not_noted,
     the_message_is_not_kept,
     the_message_is_assembled_at_each_attempt,
     nothing_is_taken_back,

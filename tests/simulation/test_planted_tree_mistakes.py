@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 
 from mageflow.core import attempt, composite, flow, lifecycle, roster, starting
-from mageflow.core.decide import _RULES  # pyright: ignore[reportPrivateUsage]
-from mageflow.core.events import AddMembers
 from mageflow.core.members import Form
 from mageflow.core.records import Control, RunRecord, SignatureRecord, replace
-from mageflow.core.replies import MembersReply
 from mageflow.core.runs import control_of
 from mageflow.core.status import RunStatus
 from mageflow.core.work import Work
@@ -179,12 +175,10 @@ def members_that_succeeded_run_again_in_a_retry(patch: Patch) -> None:
 
 
 def an_addition_is_made_each_time_it_is_sent(patch: Patch) -> None:
-    numbers = itertools.count()
+    def remind(work: Work, key: str, about: str, ttl: float | None) -> None:
+        return
 
-    def add(work: Work, event: AddMembers) -> MembersReply:
-        return roster.add(work, replace(event, token=f"chance{next(numbers)}"))
-
-    patch.setitem(_RULES, AddMembers, add)
+    patch.setattr(roster, "remind", remind)
 
 
 def additions_do_not_reach_the_live_run(patch: Patch) -> None:
