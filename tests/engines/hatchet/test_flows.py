@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from typing import Annotated, Any, cast
 
 import pytest
@@ -27,6 +28,7 @@ from mageflow import (
     ReturnValue,
     RunCancelledError,
     RunFailedError,
+    RunHandle,
     RunOptions,
     RunStatus,
     TaskFailure,
@@ -278,7 +280,9 @@ async def test_what_hatchet_cancels_is_cancelled(fake: FakeServer, hatchet: Hatc
     assert seen == [RunStatus.CANCELLED]
 
 
-async def test_the_sdks_own_exception_calls_a_run_off_too(fake: FakeServer, hatchet: HatchetMageflow) -> None:
+@asynccontextmanager
+async def begun_run(hatchet: HatchetMageflow) -> AsyncGenerator[RunHandle[Any]]:
+    """A run whose body has begun, and goes on until it is stopped."""
     begun = threading.Event()
 
     @hatchet.task
@@ -289,22 +293,18 @@ async def test_the_sdks_own_exception_calls_a_run_off_too(fake: FakeServer, hatc
     async with hatchet.worker():
         handle = await (await hatchet.sign(work)).start()
         await asyncio.to_thread(begun.wait, 10)
+        yield handle
+
+
+async def test_the_sdks_own_exception_calls_a_run_off_too(fake: FakeServer, hatchet: HatchetMageflow) -> None:
+    async with begun_run(hatchet) as handle:
         fake.interrupt(fake.runs[0].id)
         with pytest.raises(RunCancelledError):
             await handle.result(timeout=10)
 
 
 async def test_a_cancel_of_ours_cancels_the_run_in_hatchet(fake: FakeServer, hatchet: HatchetMageflow) -> None:
-    begun = threading.Event()
-
-    @hatchet.task
-    async def work() -> None:
-        begun.set()
-        await asyncio.Event().wait()
-
-    async with hatchet.worker():
-        handle = await (await hatchet.sign(work)).start()
-        await asyncio.to_thread(begun.wait, 10)
+    async with begun_run(hatchet) as handle:
         await handle.cancel()
         with pytest.raises(RunCancelledError):
             await handle.result(timeout=10)
