@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
@@ -28,6 +29,34 @@ def mageflow(*arguments: str, cwd: Path | None = None, **variables: str) -> subp
         timeout=100,
         check=False,
     )
+
+
+class HeldFile:
+    """A file that whoever reads it waits for: what is to end after it cannot, however fast the machine is.
+
+    Args:
+        path: of a regular file; until `as_it_was` a pipe stands in its place.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._content = path.read_bytes()
+        path.unlink()
+        os.mkfifo(path)
+
+    def read_once(self) -> None:
+        """Let go who reads it now, if somebody does; whoever reads it next waits again."""
+        with contextlib.suppress(OSError):  # nobody does
+            end = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
+            try:
+                os.write(end, self._content[:1000])
+            finally:
+                os.close(end)
+
+    def as_it_was(self) -> None:
+        """Put the file back."""
+        self._path.unlink()
+        self._path.write_bytes(self._content)
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from mageflow import Mageflow, RunInfo
-from tests.cli.processes import MAGEFLOW, environment, mageflow, refusal
+from tests.cli.processes import MAGEFLOW, HeldFile, environment, mageflow, refusal
 
 GOOD = b"""\
 import os
@@ -229,10 +229,16 @@ async def runs_of(where: Path, **wanted: Any) -> dict[str, RunInfo]:
                 return found
 
 
-async def half_done(process: subprocess.Popen[str], where: Path) -> None:
-    """Wait until a third of the files are done; more of them are by the time that a signal is heard."""
+async def half_done(process: subprocess.Popen[str], large: Path) -> tuple[str, HeldFile]:
+    """Wait until a third of the files are done; give what it said until then, and the file that it waits for.
+
+    More of them are done by the time that a signal is heard, but never all.
+    """
     until = time.monotonic() + 40
-    store = where / "mageflow-demo.db"
+    assert process.stdout is not None
+    said = process.stdout.readline()  # it knows by now which files there are
+    held = HeldFile(large / "m9.py")
+    store = large.parent / "mageflow-demo.db"
     while not store.exists() or not store.stat().st_size:
         assert time.monotonic() < until
         assert process.poll() is None
@@ -242,6 +248,7 @@ async def half_done(process: subprocess.Popen[str], where: Path) -> None:
             assert time.monotonic() < until, "it never came half way"
             assert process.poll() is None, "it was over before half of it"
             await asyncio.sleep(0.01)
+    return said, held
 
 
 async def files_done(mage: Mageflow) -> int:
@@ -262,9 +269,10 @@ async def workers_gone(where: Path) -> None:
 async def test_interrupted_half_way_and_started_again_it_reads_no_file_twice(large: Path, how: str) -> None:
     where = large.parent
     process = begin(large, "--processes", "2")
-    await half_done(process, where)
+    said, held = await half_done(process, large)
     process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
-    said, complained = process.communicate(timeout=40)
+    held.read_once()
+    more, complained = process.communicate(timeout=40)
     if how == "Ctrl-C":
         assert process.returncode == 130
         first, last = complained.splitlines()
@@ -272,13 +280,14 @@ async def test_interrupted_half_way_and_started_again_it_reads_no_file_twice(lar
             complained
         )
         assert last == "mageflow: interrupted"
-    assert said.splitlines() == [f"Reading 61 Python files of {large}"]
+    assert (said, more) == (f"Reading 61 Python files of {large}\n", "")
     assert not (where / "report.json").exists()
     await workers_gone(where)
     before = {key: run for key, run in (await runs_of(where)).items() if run.status.is_terminal}
     done_before = [run for run in before.values() if run.kind == "chain"]
-    assert FILES_OF_LARGE / 3 <= len(done_before) < FILES_OF_LARGE
+    assert FILES_OF_LARGE / 3 <= len(done_before) <= FILES_OF_LARGE
 
+    held.as_it_was()
     done = mageflow("demo", str(large), "--processes", "2", "--report", "other.json", cwd=where)
     assert (done.returncode, done.stderr) == (0, "")
     assert f"Going on where it was left: {len(done_before)} of them are done" in done.stdout
@@ -303,9 +312,10 @@ async def test_interrupted_half_way_and_started_again_it_reads_no_file_twice(lar
 async def test_fresh_begins_anew_and_so_does_another_folder(large: Path, folder: Path) -> None:
     where = large.parent
     process = begin(large)
-    await half_done(process, where)
+    _, held = await half_done(process, large)
     process.kill()
     process.communicate()
+    held.as_it_was()
     (first,) = await runs_of(where, task_name="examine_folder")
     process = begin(large, "--fresh")  # while the workers of the killed one may still be there
     until = time.monotonic() + 20
