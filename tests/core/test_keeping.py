@@ -7,7 +7,7 @@ import pytest
 from mageflow.core.events import HandedBack, Keeps
 from mageflow.core.options import Options
 from mageflow.core.records import Control, RunRecord, replace
-from mageflow.core.replies import EndReply, Verdict
+from mageflow.core.replies import ClaimReply, EndReply, Verdict
 from mageflow.core.status import RunStatus
 from tests.core.harness import DONE, ROUTE, World, failed
 
@@ -42,7 +42,7 @@ def test_a_callback_is_claimed_by_the_commit_that_ends_its_cause() -> None:
 
 def test_what_is_kept_is_what_a_claim_would_have_given() -> None:
     kept, claims = World(), World()
-    replies = []
+    replies: list[ClaimReply | None] = []
     for world in (kept, claims):
         run = claimed(world, world.sign("t", success=[world.sign("next", a=1)]))
         reply = world.end(run, DONE, keeps=ALL if world is kept else None)

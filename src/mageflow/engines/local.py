@@ -44,6 +44,8 @@ class _Slots:
         self._handler = handler
         self._free = count
         self._rung = asyncio.Event()
+        self._was_all = False
+        """Whether the last pull has brought all that was due."""
         self._tasks: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly
 
     def ring(self) -> None:
@@ -59,7 +61,8 @@ class _Slots:
                 pulled = await self._handler.pull(asked)
                 for claimed in pulled.claimed:
                     self._begin(claimed)
-                if len(pulled.claimed) == asked:
+                self._was_all = len(pulled.claimed) < asked
+                if not self._was_all:
                     continue
                 if pulled.wait is not None:
                     wait = min(wait, pulled.wait)
@@ -70,10 +73,28 @@ class _Slots:
 
     def _begin(self, claimed: ClaimReply) -> None:
         self._free -= 1
-        task = asyncio.create_task(self._handler.execute(claimed, self._end))
+        task = asyncio.create_task(self._execute(claimed))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    def _end(self) -> None:
+    async def _execute(self, claimed: ClaimReply) -> None:
+        """Execute a run in a place, and what it makes due, until there is something else for the place."""
+        has_place = True
+
+        def ended() -> bool:
+            nonlocal has_place
+            if self._was_all and not self._rung.is_set():
+                return True
+            has_place = False
+            self._leave_place()
+            return False
+
+        try:
+            await self._handler.execute(claimed, ended)
+        finally:
+            if has_place:
+                self._leave_place()
+
+    def _leave_place(self) -> None:
         self._free += 1
         self._rung.set()

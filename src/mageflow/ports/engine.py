@@ -223,11 +223,12 @@ class Handler(Protocol):
         """Ring when rows of the routes were put, perhaps by this process only; returns what ends the watch."""
         ...
 
-    async def execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> None:
+    async def execute(self, claimed: ClaimReply, ended: Callable[[], bool]) -> None:
         """Execute a claimed run and commit what it came to. Never raises but for cancellation.
 
-        `ended` is called when the body has ended and its commit is on its way: the slot is free for the next one, and
-        a pull that follows at once shares that commit.
+        `ended` is called when a body has ended and its commit is on its way. It says whether the slot is to go on with
+        a run that this commit makes due, if there is one: nothing else waits for the slot. Else the slot is free for
+        the next one, and a pull that follows at once shares the commit.
         """
         ...
 

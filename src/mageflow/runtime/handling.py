@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from mageflow.core.events import Claim, Keeps, SetControl
@@ -120,14 +120,25 @@ class Handling:
         except StoreError:
             return None
 
-    async def execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> None:
-        """Execute a claimed run and commit what it came to."""
+    async def execute(self, claimed: ClaimReply, ended: Callable[[], bool]) -> None:
+        """Execute a claimed run and commit what it came to; go on with what it makes due, where `ended` says so."""
         self._enter()
+        going_on: ClaimReply | None = claimed
+
+        def keep() -> Collection[str]:
+            return self._registry.names() if ended() else ()
+
         try:
-            await self._execute(claimed, ended=ended)
+            while going_on is not None:
+                reply = await self._execute(going_on, keep)
+                going_on = reply.kept if reply is not None else None
+                if going_on is not None and self.closing:
+                    await self._give_up(going_on)
+                    going_on = None
         except MageflowError:
-            assert claimed.run is not None
-            logger.exception("the end of run %s could not be committed", claimed.run.key)
+            assert going_on is not None
+            assert going_on.run is not None
+            logger.exception("the end of run %s could not be committed", going_on.run.key)
         finally:
             self._leave()
             self._report_nothing(False)
@@ -164,7 +175,7 @@ class Handling:
             reply = self._taken_up(run) or await self._claim(run, ref)
             if reply.verdict is not Verdict.CLAIMED:
                 return Delivered(REPORTED[reply.verdict], reply.run)
-            ended = await self._execute(reply, inject=inject, keep=keep)
+            ended = await self._execute(reply, keep, inject)
             return delivered(ended.run if ended is not None else None, await self._keep(ended))
         finally:
             self._leave()
@@ -200,14 +211,20 @@ class Handling:
     async def let_go(self, run: str) -> None:
         """Give up a run that was kept: it is due again, for any worker."""
         kept = self._taken_up(run)
-        if kept is None or kept.run is None:
+        if kept is None:
             return
         self._enter()
+        try:
+            await self._give_up(kept)
+        finally:
+            self._leave()
+
+    async def _give_up(self, kept: ClaimReply) -> None:
+        assert kept.run is not None
         try:
             await hand_back(self._tx, kept.run, self._registry.defaults())
         finally:
             self.holding.drop(kept.run)
-            self._leave()
 
     async def close(self) -> None:
         """Begin nothing any more, and give up what was kept."""
@@ -235,14 +252,7 @@ class Handling:
 
     # For both
 
-    async def _execute(
-        self,
-        claimed: ClaimReply,
-        *,
-        ended: Callable[[], None] | None = None,
-        inject: Inject | None = None,
-        keep: Keep | None = None,
-    ) -> EndReply | None:
+    async def _execute(self, claimed: ClaimReply, keep: Keep | None, inject: Inject | None = None) -> EndReply | None:
         """Execute a claimed run; give what its end came to, or None if it is not this worker's any more."""
         run = claimed.run
         assert run is not None
@@ -250,18 +260,15 @@ class Handling:
         with contextlib.ExitStack() as committing:
 
             def body_ended() -> Keeps | None:
-                if ended is not None:
-                    ended()
-                tasks = keep() if keep is not None and not self.closing else ()
-                if not tasks:
+                tasks = keep() if keep is not None else ()
+                if not tasks or self.closing:
                     return None
                 committing.enter_context(self.holding.asking(f"end of {run.key}"))
                 return Keeps(self.routes, tasks)
 
             try:
                 if run.worker != self._key():  # declared dead: it is, or will be, taken back from what this worker was
-                    if ended is not None:
-                        ended()
+                    body_ended()
                     return None
                 reply = await self._executor.execute(claimed, run.worker, body_ended, inject)
                 if reply is not None and reply.kept is not None:

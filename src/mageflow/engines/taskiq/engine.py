@@ -16,6 +16,7 @@ from taskiq.exceptions import UnknownTaskError
 from mageflow.core.options import Options
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.status import RunStatus
+from mageflow.engines.taskiq.acknowledging import acknowledge_together
 from mageflow.engines.taskiq.crossing import Crossing, crossed
 from mageflow.engines.taskiq.going_on import GoingOn
 from mageflow.engines.taskiq.hosting import Hosting
@@ -84,6 +85,7 @@ class TaskiqEngine(Engine):
         # The last to see an outcome, so that all others see an honest one; in the place of an earlier client's.
         broker.middlewares[:] = [crossing, *(each for each in broker.middlewares if not isinstance(each, Crossing))]
         take_in_strangers(broker)
+        acknowledge_together(broker)
 
     def route(self, task: str) -> str:
         return self._route

@@ -16,18 +16,31 @@ from taskiq.utils import maybe_awaitable
 from mageflow.core.records import OutboxRow
 from mageflow.engines.taskiq.labels import message_labels
 
-__all__ = ["Sending", "is_stream"]
+__all__ = ["Sending", "is_stream", "stream_client"]
 
 _AT_ONCE = 16
 """Messages on their way to the broker at the same time, where each takes a connection of it."""
 _IN_A_BATCH = 100
 
 
-def is_stream(broker: AsyncBroker) -> bool:
-    """Whether the broker is taskiq-redis' own stream broker: what it does with a message is known."""
+def is_stream(broker: AsyncBroker, *methods: str) -> bool:
+    """Whether the broker is a stream broker of taskiq-redis, and these methods, or `kick`, are that one's own.
+
+    Then it is known what it does with a message; who does it in another way is asked to do so.
+    """
     kind: Any = getattr(sys.modules.get("taskiq_redis.redis_broker"), "RedisStreamBroker", None)
-    # Who sends in another way is asked to do so.
-    return kind is not None and isinstance(broker, kind) and getattr(broker.kick, "__func__", None) is kind.kick
+    if kind is None or not isinstance(broker, kind):
+        return False
+    ours = [getattr(getattr(broker, name, None), "__func__", None) for name in methods or ("kick",)]
+    return None not in ours and ours == [getattr(kind, name, None) for name in methods or ("kick",)]
+
+
+def stream_client(broker: AsyncBroker) -> Any:
+    """Give a client on the connections of a stream broker: making one costs as much as two commands."""
+    from redis.asyncio import Redis  # noqa: PLC0415 - of the extra that the broker comes with
+
+    owner: Any = broker
+    return Redis(connection_pool=owner.connection_pool)
 
 
 class Sending:
@@ -109,9 +122,7 @@ class Sending:
         """Add messages to their streams; what became of each is None, or an error."""
         broker: Any = self._broker
         if self._client is None:
-            from redis.asyncio import Redis  # noqa: PLC0415 - of the extra that the broker comes with
-
-            self._client = Redis(connection_pool=broker.connection_pool)  # making one costs as much as two commands
+            self._client = stream_client(broker)
         pipeline = self._client.pipeline(transaction=False)
         for message in messages:
             stream = message.labels.get("queue_name") or broker.queue_name

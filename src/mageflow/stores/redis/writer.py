@@ -204,7 +204,7 @@ class Writer:
             time = here if here is not None else self._time.now()
             if time is not None:
                 return Draft({}, self._site.largest, remembered, recall), time
-            remembered, absent = {}, list(keys)
+            remembered, absent = recall(()), list(keys)
         read = await self._load(absent)
         return Draft(read.records, self._site.largest, remembered, recall), read.time if here is None else here
 
