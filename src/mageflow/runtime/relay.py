@@ -31,6 +31,8 @@ _CALLS = 4
 """How many submits of a route may be under way at once."""
 _CALL_TAKES = 0.05
 """Seconds after which a submit is not waited for: what comes sooner goes together with the next one."""
+_MANY = 100
+"""Rows of one submit behind which nothing waits: they are of a swarm, and its next ones are on their way."""
 _THEIR_TURN = 0.1
 """Seconds for which it does not look, after it was given what only others can submit: they are to be given it."""
 _NOT_HANDED_ON = "rows of %s could not be handed on; they are due again later"
@@ -86,7 +88,8 @@ class Relay:
                 call = calls.create_task(self._submit_or_log(route, rows))
                 under_way.add(call)
                 call.add_done_callback(under_way.discard)
-                await asyncio.wait((call,), timeout=_CALL_TAKES)
+                if len(rows) < _MANY:
+                    await asyncio.wait((call,), timeout=_CALL_TAKES)
                 while len(under_way) >= _CALLS:
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
@@ -99,9 +102,9 @@ class Relay:
             return rows
         known = await self._tx.load(tuple(strange))
         theirs = {key for key, record in known.items() if isinstance(record, TaskRecord) and record.needs_message}
-        for row in rows:
-            if task_key(row.task) in theirs:
-                await self._tx.commit(EndReply, (row.run,), Reroute(run=row.run, given=True, token=self._tx.token()))
+        strangers = (row.run for row in rows if task_key(row.task) in theirs)
+        events = [Reroute(run=run, given=True, token=self._tx.token()) for run in strangers]
+        await asyncio.gather(*(self._tx.commit(EndReply, (event.run,), event) for event in events))
         return [row for row in rows if task_key(row.task) not in theirs]
 
     async def advance_all(self) -> None:
@@ -158,9 +161,9 @@ class Relay:
     async def _submit(self, rows: list[OutboxRow]) -> None:
         """Submit rows in an empty context: an engine must not take them for children of what runs here."""
         submissions = [Submission(row) for row in rows if not self._engine.needs_message(row.task)]
-        for row in rows:
-            if self._engine.needs_message(row.task):
-                submissions.extend(await self._with_message(row))
+        whole = [row for row in rows if self._engine.needs_message(row.task)]
+        for made in await asyncio.gather(*(self._with_message(row) for row in whole)):
+            submissions.extend(made)
         if not submissions:
             return
         submit = asyncio.create_task(_submitted(self._engine, submissions), context=contextvars.Context())
