@@ -13,30 +13,32 @@ from msgspec import Raw
 
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AddMembers,
-    Advance,
-    Announce,
     AppendCallbacks,
-    Claim,
     CloseMembers,
     EditKwargs,
+    PutMembers,
+    PutSignature,
+    RemoveSignature,
+    Resize,
+    SetSignatureControl,
+    Slot,
+)
+from mageflow.core.events import (
+    Advance,
+    Announce,
+    Claim,
     End,
     Event,
     Failed,
     HandedBack,
     Lapse,
     Peek,
-    PutMembers,
-    PutSignature,
     Refuse,
-    RemoveSignature,
     Reroute,
-    Resize,
     RetryRun,
     SetControl,
-    SetSignatureControl,
-    Slot,
     Start,
     Stopped,
     Strand,
