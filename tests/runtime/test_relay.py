@@ -96,7 +96,8 @@ async def test_nothing_waits_behind_the_many_rows_of_a_swarm(
         @mage.task
         async def step() -> None: ...
 
-        swarm = await mage.swarm(task=step, inputs=[{}] * 500, config=SwarmConfig(max_concurrency=500))
+        inputs: list[dict[str, Any]] = [{}] * 500
+        swarm = await mage.swarm(task=step, inputs=inputs, config=SwarmConfig(max_concurrency=500))
         async with mage.worker(drain=False):
             await swarm.start()
             async with asyncio.timeout(20):

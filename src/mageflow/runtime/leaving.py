@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Generator
 
 from mageflow.core.events import Reroute
 from mageflow.core.replies import EndReply
@@ -58,7 +58,7 @@ class Lookout:
         self._rung.clear()
 
     @contextlib.contextmanager
-    def aside(self) -> Iterator[None]:
+    def aside(self) -> Generator[None]:
         """Neither hear of rows nor be given any, meanwhile."""
         self._unwatch()
         self._here.clear()

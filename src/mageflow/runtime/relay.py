@@ -99,7 +99,9 @@ class Relay:
     async def _tasks_of_others(self, rows: list[OutboxRow]) -> set[str]:
         """Give the tasks of these rows whose messages only other processes can assemble."""
         strange = {task_key(row.task): row.task for row in rows if self._registry.find(row.task) is None}
-        known = await self._tx.load(tuple(strange)) if strange else {}
+        if not strange:
+            return set()
+        known = await self._tx.load(tuple(strange))
         return {
             strange[key] for key, record in known.items() if isinstance(record, TaskRecord) and record.needs_message
         }
