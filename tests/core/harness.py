@@ -33,6 +33,7 @@ from mageflow.core.events import (
     Event,
     Failed,
     HandedBack,
+    Keeps,
     Lapse,
     Peek,
     Refuse,
@@ -398,6 +399,7 @@ class World:
         worker: str | None = None,
         attempt: int | None = None,
         message: bytes | None = b"{}",
+        keeps: Keeps | None = None,
     ) -> EndReply:
         """End an attempt; by default the one that runs."""
         held = self.run(run)
@@ -407,6 +409,7 @@ class World:
             attempt=held.attempt if attempt is None else attempt,
             outcome=outcome,
             message=Raw(message) if message is not None else None,
+            keeps=keeps,
             defaults=self.defaults,
             token=self.token(),
         )
