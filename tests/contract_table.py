@@ -248,7 +248,7 @@ def _server_version() -> str:
         url = ClientConfig().server_url
     try:
         with urllib.request.urlopen(f"{url}/api/v1/version", timeout=10) as answer:
-            return str(json.load(answer)["version"])
+            return str(json.load(answer)["version"]).removeprefix("v")
     except (OSError, ValueError, KeyError):
         return "(of a version that it does not tell)"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import msgspec
 import pytest
 from msgspec import Raw
 
-from mageflow import Mageflow
+from mageflow import Mageflow, SwarmConfig
+from mageflow.core.decision import Decide, Decision
 from mageflow.ports.engine import Capabilities, Declared, Engine, Handler, Refused, Submission
+from mageflow.runtime import relay
 from mageflow.stores.memory import MemoryStore
 
 
@@ -85,6 +87,26 @@ async def test_calls_under_way_are_counted_and_what_comes_meanwhile_goes_togethe
     assert engine.calls[4] == waiting, "what waited goes in one call"
 
 
+async def test_nothing_waits_behind_the_many_rows_of_a_swarm(
+    engine: SlowEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(relay, "_CALL_TAKES", 3600)
+    async with Mageflow(engine, "memory://") as mage:
+
+        @mage.task
+        async def step() -> None: ...
+
+        inputs: list[dict[str, Any]] = [{}] * 500
+        swarm = await mage.swarm(task=step, inputs=inputs, config=SwarmConfig(max_concurrency=500))
+        async with mage.worker(drain=False):
+            await swarm.start()
+            async with asyncio.timeout(20):
+                while sum(map(len, engine.calls)) < 500:  # noqa: ASYNC110 - what the relay does is not announced
+                    await asyncio.sleep(0.01)
+            engine.answer.set()
+    assert len(engine.calls) > 1
+
+
 async def test_a_submit_that_raises_is_told_and_the_next_one_is_made(
     engine: SlowEngine, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -124,6 +146,43 @@ class WithMessages(SlowEngine):
     async def submit(self, submissions: Sequence[Submission]) -> Sequence[Refused]:
         self.told.update((each.row.run, each.message) for each in submissions)
         return await super().submit(submissions)
+
+
+class Asked(MemoryStore):
+    """Knows how many commits were asked for at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._now = 0
+        self.most = 0
+
+    async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
+        self._now += 1
+        self.most = max(self.most, self._now)
+        try:
+            await asyncio.sleep(0)  # as one that is reached over a network
+            return await super().transact(keys, decide, token=token)
+        finally:
+            self._now -= 1
+
+
+async def test_messages_are_assembled_side_by_side() -> None:
+    """One after another a hundred members would be a hundred round trips, before the first of them is submitted."""
+    store, engine = Asked(), WithMessages()
+    async with Mageflow(engine, store) as mage:
+
+        @mage.task
+        async def charge(msg: dict[str, Any]) -> None: ...
+
+        inputs: list[dict[str, Any]] = [{"n": n} for n in range(50)]
+        swarm = await mage.swarm(task=charge, inputs=inputs, config=SwarmConfig(max_concurrency=50))
+        async with mage.worker(drain=False):
+            await swarm.start()
+            async with asyncio.timeout(20):
+                while len(engine.told) < 50:  # noqa: ASYNC110 - what the relay does is not announced
+                    await asyncio.sleep(0.01)
+    assert [msgspec.json.decode(message or b"") for message in engine.told.values()] == inputs
+    assert store.most >= 50
 
 
 async def test_what_needs_its_message_is_left_to_a_service_that_has_the_task() -> None:

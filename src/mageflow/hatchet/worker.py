@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import multiprocessing
 import threading
@@ -77,6 +78,10 @@ class HatchetWorker(WorkerContext, Worker):
         _refuse_import()
         Worker._setup_signal_handlers(self)
         self._settings = replace(self._settings, drain=False)  # Hatchet brings nothing more once it stops
+        # What the program has imported lives as long as it does, and the SDK alone is so much that each full collection
+        # stopped all bodies and deliveries for more than a tenth of a second to look at it.
+        gc.collect()
+        gc.freeze()
         Worker.start(self, options)
 
     def _setup_signal_handlers(self) -> None:

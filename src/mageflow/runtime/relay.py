@@ -7,7 +7,7 @@ import contextvars
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 
-from mageflow.core.events import Lapse, Peek, Refuse, Reroute, Strand
+from mageflow.core.events import Lapse, Peek, Refuse, Strand
 from mageflow.core.records import Failure, OutboxRow, RowAction, TaskRecord, task_key
 from mageflow.core.replies import ClaimReply, EndReply, Verdict
 from mageflow.core.status import RunStatus
@@ -15,6 +15,7 @@ from mageflow.errors import MageflowError, StoreError
 from mageflow.ports.engine import Engine, Refused, Submission, WhyRefused
 from mageflow.runtime.advance import advance
 from mageflow.runtime.gathering import Gathering
+from mageflow.runtime.leaving import Leaving, Lookout
 from mageflow.runtime.messages import assemble
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.transact import Transactor
@@ -31,8 +32,8 @@ _CALLS = 4
 """How many submits of a route may be under way at once."""
 _CALL_TAKES = 0.05
 """Seconds after which a submit is not waited for: what comes sooner goes together with the next one."""
-_THEIR_TURN = 0.1
-"""Seconds for which it does not look, after it was given what only others can submit: they are to be given it."""
+_MANY = 100
+"""Rows of one submit behind which nothing waits: they are of a swarm, and its next ones are on their way."""
 _NOT_HANDED_ON = "rows of %s could not be handed on; they are due again later"
 
 
@@ -73,64 +74,60 @@ class Relay:
         next rows to wait.
         """
         under_way: set[asyncio.Task[None]] = set()
+        lookout = Lookout(self._tx.store, route)
+        leaving = Leaving(self._tx, lookout)
         async with asyncio.TaskGroup() as calls:
+            calls.create_task(leaving.put_back_always())
 
             async def submit(given: list[OutboxRow]) -> None:
-                rows = await self._leave_to_others(given)
-                if rows:
+                theirs = await self._tasks_of_others(given)
+                leaving.leave([row.run for row in given if row.task in theirs])
+                if rows := [row for row in given if row.task not in theirs]:
                     await begin(rows)
-                if len(rows) < len(given):
-                    await asyncio.sleep(_THEIR_TURN)
 
             async def begin(rows: list[OutboxRow]) -> None:
                 call = calls.create_task(self._submit_or_log(route, rows))
                 under_way.add(call)
                 call.add_done_callback(under_way.discard)
-                await asyncio.wait((call,), timeout=_CALL_TAKES)
+                if len(rows) < _MANY:
+                    await asyncio.wait((call,), timeout=_CALL_TAKES)
                 while len(under_way) >= _CALLS:
                     await asyncio.wait(under_way, return_when=asyncio.FIRST_COMPLETED)
 
-            await self._serve(route, lambda: self._hand_on(route, submit))
+            await self._serve(lookout, route, lambda: self._hand_on(route, submit))
 
-    async def _leave_to_others(self, rows: list[OutboxRow]) -> list[OutboxRow]:
-        """Give the rows that can be submitted from here; let others have those whose message only they can assemble."""
-        strange = dict.fromkeys(task_key(row.task) for row in rows if self._registry.find(row.task) is None)
+    async def _tasks_of_others(self, rows: list[OutboxRow]) -> set[str]:
+        """Give the tasks of these rows whose messages only other processes can assemble."""
+        strange = {task_key(row.task): row.task for row in rows if self._registry.find(row.task) is None}
         if not strange:
-            return rows
+            return set()
         known = await self._tx.load(tuple(strange))
-        theirs = {key for key, record in known.items() if isinstance(record, TaskRecord) and record.needs_message}
-        for row in rows:
-            if task_key(row.task) in theirs:
-                await self._tx.commit(EndReply, (row.run,), Reroute(run=row.run, given=True, token=self._tx.token()))
-        return [row for row in rows if task_key(row.task) not in theirs]
+        return {
+            strange[key] for key, record in known.items() if isinstance(record, TaskRecord) and record.needs_message
+        }
 
     async def advance_all(self) -> None:
         """Execute continuations, and end what nobody began in time, as they come; until cancelled."""
-        await self._serve(_ADVANCE, self.advance_due)
+        await self._serve(Lookout(self._tx.store, _ADVANCE), _ADVANCE, self.advance_due)
 
     async def advance_due(self) -> int:
         """Execute what `advance_all` would by now, after what it has under way; say how much there was."""
         async with self._advancing:
             return await self._hand_on(_ADVANCE, self._advance)
 
-    async def _serve(self, route: str, hand_on: Callable[[], Awaitable[int]]) -> None:
-        rung = asyncio.Event()
-        loop = asyncio.get_running_loop()
-        unwatch = self._tx.store.watch_route(route, rung.set)
+    async def _serve(self, lookout: Lookout, route: str, hand_on: Callable[[], Awaitable[int]]) -> None:
+        found = _BATCH
         try:
             while True:
-                rung.clear()
+                # Behind a full batch there may be more; behind another, what was put since has rung.
+                await lookout.wait(None if found >= _BATCH else _LOOK_EVERY)
                 try:
                     found = await hand_on()
                 except Exception:
                     logger.exception(_NOT_HANDED_ON, route)
                     found = 0
-                if found < _BATCH:  # what was put since has rung
-                    alarm = loop.call_later(_LOOK_EVERY, rung.set)
-                    await rung.wait()
-                    alarm.cancel()
         finally:
-            unwatch()
+            lookout.end()
 
     async def _hand_on(self, route: str, act: Callable[[list[OutboxRow]], Awaitable[None]]) -> int:
         rows = await self._tx.store.due((route,), _BATCH, redeliver_after=self._redeliver_after)
@@ -158,9 +155,9 @@ class Relay:
     async def _submit(self, rows: list[OutboxRow]) -> None:
         """Submit rows in an empty context: an engine must not take them for children of what runs here."""
         submissions = [Submission(row) for row in rows if not self._engine.needs_message(row.task)]
-        for row in rows:
-            if self._engine.needs_message(row.task):
-                submissions.extend(await self._with_message(row))
+        whole = [row for row in rows if self._engine.needs_message(row.task)]
+        for made in await asyncio.gather(*(self._with_message(row) for row in whole)):
+            submissions.extend(made)
         if not submissions:
             return
         submit = asyncio.create_task(_submitted(self._engine, submissions), context=contextvars.Context())
