@@ -49,7 +49,7 @@ _TOGETHER = 1.5
 _TURNS = 32
 """Turns of the event loop for which more events are waited for: a batch costs this process and the server more than an
 event in it."""
-_IDLE = 60e-6
+_IDLE = 20e-6
 """Seconds of a turn in which nothing else was done: who would bring more waits for us."""
 
 
