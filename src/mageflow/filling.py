@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import msgspec
 
 from mageflow.core.binding import Shape, fills_on_error, fills_on_success, unfilled
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, members_keys
 from mageflow.core.records import MembersRecord, SignatureRecord
 from mageflow.errors import ModelNotFoundError, UnfilledFieldError, UnfilledFieldWarning

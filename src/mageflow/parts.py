@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from typing import Any, cast, overload
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.errors import TransactionError
 from mageflow.filling import effective_message
 from mageflow.runtime.shapes import dump_kwargs

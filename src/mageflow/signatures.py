@@ -10,7 +10,7 @@ import msgspec
 
 from mageflow.compat import SignatureSpellings
 from mageflow.config import RunOptions
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.records import Control, Origin
 from mageflow.drawing import Drawing, draw_signature
 from mageflow.duplicating import Duplicable

@@ -18,25 +18,27 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from msgspec import Raw
 
 from mageflow.core.decision import Decide
+from mageflow.core.edits import (
+    AppendCallbacks,
+    EditKwargs,
+    KeepCallbacks,
+    PutSignature,
+    RemoveSignature,
+    SetSignatureControl,
+    Slot,
+)
 from mageflow.core.events import (
     Advance,
     Announce,
-    AppendCallbacks,
     Claim,
-    EditKwargs,
     End,
     Event,
     Failed,
     HandedBack,
-    KeepCallbacks,
     Lapse,
-    PutSignature,
-    RemoveSignature,
     Reroute,
     RetryRun,
     SetControl,
-    SetSignatureControl,
-    Slot,
     Start,
     Stopped,
     Strand,

@@ -1,4 +1,4 @@
-"""What a store does with events, in the plainest way: load, decide, fence, commit, stamp; the invariants always hold."""
+"""What a store does with events, in the plainest way: load, decide, fence, commit, stamp. All invariants are held."""
 
 from __future__ import annotations
 
@@ -7,23 +7,18 @@ from typing import TypeVar
 
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decision, Need
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AddMembers,
-    Announce,
     AppendCallbacks,
     CloseMembers,
     EditKwargs,
-    Event,
     PutMembers,
     PutSignature,
     RemoveSignature,
     Resize,
-    RetryRun,
     SetSignatureControl,
-    Start,
-    Sweep,
-    Withdraw,
 )
+from mageflow.core.events import Announce, Event, RetryRun, Start, Sweep, Withdraw
 from mageflow.core.ids import retry_id
 from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock, lock_key
 from mageflow.core.options import Options

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from msgspec import Raw
 
+from mageflow.core.edits import SetSignatureControl
 from mageflow.core.events import (
     Claim,
     End,
@@ -17,7 +18,6 @@ from mageflow.core.events import (
     Reroute,
     RetryRun,
     SetControl,
-    SetSignatureControl,
     Start,
     Stopped,
     Strand,

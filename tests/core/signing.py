@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AddMembers,
     AppendCallbacks,
     CloseMembers,

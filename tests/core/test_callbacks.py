@@ -6,7 +6,8 @@ import pytest
 from msgspec import Raw
 
 from mageflow.core.decision import MAX_RECORDS
-from mageflow.core.events import Slot, Succeeded
+from mageflow.core.edits import Slot
+from mageflow.core.events import Succeeded
 from mageflow.core.ids import callback_id
 from mageflow.core.options import Options
 from mageflow.core.records import Origin, RowAction, advance_key, index_of

@@ -5,10 +5,8 @@ from __future__ import annotations
 import pytest
 from msgspec import Raw
 
-from mageflow.core.events import (
-    Slot,
-    Succeeded,
-)
+from mageflow.core.edits import Slot
+from mageflow.core.events import Succeeded
 from mageflow.core.ids import idempotent_id
 from mageflow.core.options import Options
 from mageflow.core.records import Origin, RowAction

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, note, settings
 from hypothesis import strategies as st
 
-from mageflow.core.events import HandedBack, Slot, Stopped
+from mageflow.core.edits import Slot
+from mageflow.core.events import HandedBack, Stopped
 from mageflow.core.ids import retry_id
 from mageflow.core.options import Options
 from mageflow.core.records import Control, RowAction, RunRecord, index_of

@@ -4,13 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from mageflow.core.events import (
-    Announce,
-    AppendCallbacks,
-    PutSignature,
-    Slot,
-    Withdraw,
-)
+from mageflow.core.edits import AppendCallbacks, PutSignature, Slot
+from mageflow.core.events import Announce, Withdraw
 from mageflow.core.options import Options
 from mageflow.core.presence import TASK_NAME_TTL
 from mageflow.core.records import (

@@ -9,7 +9,8 @@ import pytest
 
 from mageflow.core.decide import decide
 from mageflow.core.decision import MAX_RECORDS, Decision, Need
-from mageflow.core.events import AppendCallbacks, EditKwargs, Event, PutSignature, Slot, Start, Together
+from mageflow.core.edits import AppendCallbacks, EditKwargs, PutSignature, Slot
+from mageflow.core.events import Event, Start, Together
 from mageflow.core.notes import AcquireLock, LockReply, ReleaseLock
 from mageflow.core.records import Record, RunRecord, SignatureRecord, decode, encode, replace
 from mageflow.core.replies import SignatureReply, StartReply, TogetherReply

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from mageflow.core.events import AddMembers, CloseMembers, KeepCallbacks, Start
+from mageflow.core.edits import AddMembers, CloseMembers, KeepCallbacks
+from mageflow.core.events import Start
 from mageflow.core.members import Form, Member, Tally
 from mageflow.core.records import RunRecord, index_of, replace
 from mageflow.core.replies import ControlReply, MembersReply, Refusal, SignatureReply, StartReply

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec import Raw
 
-from mageflow.core.events import AddMembers, Stopped, Succeeded
+from mageflow.core.edits import AddMembers
+from mageflow.core.events import Stopped, Succeeded
 from mageflow.core.members import Member
 from mageflow.core.options import Options
 from mageflow.core.records import RunRecord

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from mageflow.core.events import (
     Claim,
-    Defaults,
     End,
     Failed,
     HandedBack,
@@ -20,7 +19,7 @@ from mageflow.core.events import (
 from mageflow.core.flow import finish
 from mageflow.core.members import members_keys
 from mageflow.core.offers import innermost_swarm, offer_of
-from mageflow.core.options import LONGEST_PAUSE, backoff, merge_options
+from mageflow.core.options import LONGEST_PAUSE, Defaults, backoff, merge_options
 from mageflow.core.records import (
     Control,
     Failure,

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from mageflow.core.composite import shut
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AppendCallbacks,
     EditKwargs,
     KeepCallbacks,

@@ -11,29 +11,30 @@ from typing import Any
 from mageflow.core import attempt, blueprint, lifecycle, notes, presence, roster, starting
 from mageflow.core.composite import settle
 from mageflow.core.decision import MAX_RECORDS, Decision, Need, Records
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AddMembers,
-    Advance,
-    Announce,
     AppendCallbacks,
-    Claim,
     CloseMembers,
-    Defaults,
     EditKwargs,
-    End,
-    Event,
     KeepCallbacks,
-    Lapse,
-    Peek,
     PutMembers,
     PutSignature,
-    Refuse,
     RemoveSignature,
-    Reroute,
     Resize,
+    SetSignatureControl,
+)
+from mageflow.core.events import (
+    Advance,
+    Announce,
+    Claim,
+    End,
+    Event,
+    Lapse,
+    Peek,
+    Refuse,
+    Reroute,
     RetryRun,
     SetControl,
-    SetSignatureControl,
     Start,
     Strand,
     Sweep,
@@ -42,6 +43,7 @@ from mageflow.core.events import (
     Withdraw,
 )
 from mageflow.core.notes import AcquireLock, KeepNote, ReleaseLock
+from mageflow.core.options import Defaults
 from mageflow.core.replies import StartReply, TogetherReply, is_refusal
 from mageflow.core.work import Missing, Work
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import takewhile
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.ids import callback_id, life_of
 from mageflow.core.members import Form, Tally
 from mageflow.core.records import (

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import asdict
 
-__all__ = ["DEFAULT_PRIORITY", "LONGEST_PAUSE", "NO_OPTIONS", "Options", "backoff", "merge_options"]
+__all__ = ["DEFAULT_PRIORITY", "LONGEST_PAUSE", "NO_OPTIONS", "Defaults", "Options", "backoff", "merge_options"]
 
 DEFAULT_PRIORITY = 1
 LONGEST_PAUSE = 30 * 24 * 3600.0
@@ -34,6 +35,9 @@ class Options(Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 NO_OPTIONS = Options()
+
+Defaults = Mapping[str, Options]
+"""The options that the tasks of this process were registered with, by task name."""
 
 
 def merge_options(*layers: Options | None) -> Options:

@@ -4,12 +4,7 @@ from __future__ import annotations
 
 from mageflow.core.blueprint import change, use
 from mageflow.core.composite import settle, shut
-from mageflow.core.events import (
-    AddMembers,
-    CloseMembers,
-    PutMembers,
-    Resize,
-)
+from mageflow.core.edits import AddMembers, CloseMembers, PutMembers, Resize
 from mageflow.core.members import MEMBERS_A_RECORD, Member, members_keys
 from mageflow.core.notes import remind
 from mageflow.core.records import MembersRecord, RunRecord, SignatureRecord, replace

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.members import Form, Tally
 from mageflow.core.options import DEFAULT_PRIORITY, Options, merge_options
 from mageflow.core.records import (

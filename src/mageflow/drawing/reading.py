@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.ids import callback_id, life_of
 from mageflow.core.members import Form, members_keys
 from mageflow.core.records import Control, MembersRecord, Record, RunRecord, SignatureRecord

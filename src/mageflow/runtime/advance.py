@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator
 
-from mageflow.core.events import Advance, Defaults, Sweep
+from mageflow.core.events import Advance, Sweep
 from mageflow.core.lifecycle import SWEEP_PAGE, hears_of_cancel
 from mageflow.core.members import Form
+from mageflow.core.options import Defaults
 from mageflow.core.records import RunRecord
 from mageflow.core.replies import ControlReply
 from mageflow.core.status import RunStatus

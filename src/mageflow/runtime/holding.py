@@ -7,7 +7,8 @@ from collections.abc import Generator
 
 from msgspec import Raw
 
-from mageflow.core.events import Defaults, End, HandedBack
+from mageflow.core.events import End, HandedBack
+from mageflow.core.options import Defaults
 from mageflow.core.records import RunRecord
 from mageflow.core.replies import EndReply
 from mageflow.ports.store import Filter, Store

@@ -8,19 +8,16 @@ from typing import Any
 from msgspec import Raw
 
 from mageflow.config import MageflowConfig
-from mageflow.core.events import (
-    Announce,
+from mageflow.core.edits import (
     AppendCallbacks,
     EditKwargs,
     KeepCallbacks,
     PutSignature,
     RemoveSignature,
-    RetryRun,
-    SetControl,
     SetSignatureControl,
     Slot,
-    Start,
 )
+from mageflow.core.events import Announce, RetryRun, SetControl, Start
 from mageflow.core.ids import idempotent_id, retry_id, window_key
 from mageflow.core.members import Form, Member, members_keys
 from mageflow.core.options import Options, merge_options

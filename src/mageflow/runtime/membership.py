@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mageflow.core.events import AddMembers, CloseMembers, PutMembers, Resize
+from mageflow.core.edits import AddMembers, CloseMembers, PutMembers, Resize
 from mageflow.core.members import Member, members_keys
 from mageflow.core.records import MembersRecord, SignatureRecord
 from mageflow.core.replies import MembersReply, SignatureReply

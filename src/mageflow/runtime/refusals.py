@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from mageflow.core.events import AddMembers, Event, Start
+from mageflow.core.edits import AddMembers
+from mageflow.core.events import Event, Start
 from mageflow.core.records import SignatureRecord
 from mageflow.core.replies import MembersReply, Refusal, SignatureReply, StartReply
 from mageflow.errors import (

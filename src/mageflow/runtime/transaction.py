@@ -14,24 +14,20 @@ from typing import Any
 from mageflow.core.blueprint import edited
 from mageflow.core.decide import decide
 from mageflow.core.decision import MAX_RECORDS, Need
-from mageflow.core.events import (
+from mageflow.core.edits import (
     AddMembers,
     AppendCallbacks,
     CloseMembers,
-    Defaults,
     EditKwargs,
-    Event,
     KeepCallbacks,
     PutMembers,
     PutSignature,
     RemoveSignature,
     Resize,
-    RetryRun,
-    SetControl,
     SetSignatureControl,
-    Start,
-    Together,
 )
+from mageflow.core.events import Event, RetryRun, SetControl, Start, Together
+from mageflow.core.options import Defaults
 from mageflow.core.records import Record, SignatureRecord, replace
 from mageflow.core.replies import SignatureReply, StartReply, TogetherReply, is_refusal
 from mageflow.errors import TransactionError

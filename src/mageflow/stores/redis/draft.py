@@ -6,9 +6,9 @@ common are committed as one, which writes it once; the others stand for themselv
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
-from mageflow.core.decision import Decide, Decision, Need
+from mageflow.core.decision import Decide, Decision, Loading, Need
 from mageflow.core.records import Record, RunRecord, replace
 from mageflow.errors import CorruptRecordError, StoreConflictError
 from mageflow.stores.redis.layout import encoded, expiry_text, pack, version_of
@@ -21,6 +21,7 @@ _MOST_ROWS = 1_000_000
 """More than one decision puts."""
 
 Loaded = Mapping[str, Record | CorruptRecordError | None]
+Recall = Callable[[Iterable[str]], Mapping[str, Record]]
 
 
 class Wanted(Exception):
@@ -70,23 +71,26 @@ class Draft:
         loaded: what one read gave.
         largest: bytes that a value may have.
         remembered: what was known before, and may have changed since.
+        recall: gives more of that.
     """
 
-    def __init__(self, loaded: Loaded, largest: int, remembered: Mapping[str, Record] | None = None) -> None:
+    def __init__(
+        self,
+        loaded: Loaded,
+        largest: int,
+        remembered: Mapping[str, Record] | None = None,
+        recall: Recall | None = None,
+    ) -> None:
         self._known: dict[str, Record | CorruptRecordError | None] = {**(remembered or {}), **loaded}
         self._loaded = set(loaded)
         self._remembered = set(remembered or ())
         self._largest = largest
+        self._recall = recall or _nothing
 
     def learn(self, loaded: Loaded) -> None:
         """Add what a later read gave."""
         for key, record in loaded.items():
             self._known.setdefault(key, record)
-
-    def recall(self, remembered: Mapping[str, Record]) -> None:
-        """Add what was known before, and may have changed since."""
-        self._remembered.update(remembered.keys() - self._known.keys())
-        self.learn(remembered)
 
     def refresh(self, loaded: Loaded) -> None:
         """Take what one read gave in the place of what was known before, where no event has changed it since."""
@@ -100,7 +104,9 @@ class Draft:
         """Whether some of these were not read for this batch."""
         return not self._remembered.isdisjoint(keys)
 
-    def decide(self, keys: dict[str, None], decide: Decide, token: str, now: float, *, careful: bool) -> Outcome:
+    def decide(
+        self, keys: dict[str, None], decide: Decide, token: str, now: float, *, careful: bool, fresh: bool = False
+    ) -> Outcome:
         """Decide an event on what is known, and build on that from now on.
 
         Args:
@@ -109,43 +115,58 @@ class Draft:
             token: the commit's.
             now: the store's time.
             careful: take nothing for absent that was not looked for.
+            fresh: recall nothing for it.
 
         Raises:
             Wanted: records must be loaded before.
             StoreConflictError: the decision insists on revisions that are not there.
             CorruptRecordError: a record that it needs cannot be read.
         """
-        records = self._get(keys)
-        for _ in range(_TRIES):
-            answer = decide(records, now)
-            while isinstance(answer, Need):
-                more = [key for key in answer.keys if key not in records]
-                if not more:
-                    raise AssertionError(f"asked again for what was loaded: {answer.keys}")
-                keys.update(dict.fromkeys(more))
-                records.update(self._get(more))
+        records = Loading(self._read if fresh else self._get, keys)
+        try:
+            for _ in range(_TRIES):
                 answer = decide(records, now)
-            if self._fits(answer, careful):
-                return self._apply(records, answer, token)
+                while isinstance(answer, Need):
+                    more = [key for key in answer.keys if key not in records]
+                    if not more:
+                        raise AssertionError(f"asked again for what was loaded: {answer.keys}")
+                    records.more(more)
+                    answer = decide(records, now)
+                if self._fits(answer, careful):
+                    return self._apply(records, answer, token)
+        except Wanted as wanted:
+            keys.update(dict.fromkeys(wanted.keys))
+            raise
+        finally:
+            keys.update(dict.fromkeys(records))
         raise StoreConflictError(f"a commit met newer revisions {_TRIES} times and was given up; nothing was written")
 
-    def wants(self, keys: Iterable[str], decide: Decide, now: float) -> Collection[str]:
+    def wants(self, keys: Collection[str], decide: Decide, now: float) -> Collection[str]:
         """Give what an event will want, as far as that can be told before those in front of it are decided."""
         try:
-            answer = decide(self._get(keys), now)
+            answer = decide(Loading(self._get, keys), now)
             return [key for key in answer.keys if key not in self._known] if isinstance(answer, Need) else ()
         except Wanted as wanted:
             return wanted.keys
         except Exception:  # noqa: BLE001 - it is raised again, and told, when it is the event's turn
             return ()
 
-    def _get(self, keys: Iterable[str]) -> dict[str, Record | None]:
+    def _get(self, keys: Collection[str]) -> dict[str, Record | None]:
+        """Give what is known of these, or was before."""
         known = self._known
-        wanted = list(keys)
-        if absent := [key for key in wanted if key not in known]:
+        if absent := [key for key in keys if key not in known]:
+            recalled = self._recall(absent)
+            self._remembered.update(recalled)
+            known.update(recalled)
+        return self._read(keys)
+
+    def _read(self, keys: Collection[str]) -> dict[str, Record | None]:
+        """Give what is known of these."""
+        known = self._known
+        if absent := [key for key in keys if key not in known]:
             raise Wanted(absent)
         records: dict[str, Record | None] = {}
-        for key in wanted:
+        for key in keys:
             record = known[key]
             if isinstance(record, CorruptRecordError):
                 raise record
@@ -159,7 +180,7 @@ class Draft:
         if unknown:
             raise Wanted(unknown)
         for record in changed:
-            there = self._get((record.key,))[record.key] if record.key in self._known else None
+            there = self._read((record.key,))[record.key] if record.key in self._known else None
             if (there.rev if there is not None else 0) != record.rev:
                 return False
         return True
@@ -169,7 +190,7 @@ class Draft:
         before = dict(records)
         for record in (*decision.writes, *decision.deletes):
             if record.key not in before:
-                before[record.key] = self._get((record.key,))[record.key] if record.key in known else None
+                before[record.key] = self._read((record.key,))[record.key] if record.key in known else None
         changed: dict[str, Record | None] = {}
         data: dict[str, bytes] = {}
         for record in decision.writes:
@@ -193,6 +214,10 @@ class Draft:
                 continue
             if there.expires_at < until:
                 self._known[key] = replace(there, expires_at=until)
+
+
+def _nothing(keys: Iterable[str]) -> Mapping[str, Record]:
+    return {}
 
 
 def _does_anything(decision: Decision) -> bool:

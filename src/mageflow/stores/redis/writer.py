@@ -9,13 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from redis.exceptions import NoScriptError, ResponseError
 
 from mageflow.core.decision import Decide, Decision
-from mageflow.core.records import OutboxRow
+from mageflow.core.records import OutboxRow, Record
 from mageflow.errors import StoreConflictError, StoreError, StoreUnavailableError
 from mageflow.ports.store import Claims
 from mageflow.stores.redis import scripts
@@ -151,13 +151,18 @@ class Writer:
                 event.now = time
             try:
                 event.outcome = draft.decide(
-                    event.keys, event.decide, event.token, event.now, careful=event.conflicts > 0
+                    event.keys,
+                    event.decide,
+                    event.token,
+                    event.now,
+                    careful=event.conflicts > 0,
+                    fresh=event.is_fresh,
                 )
             except Wanted as wanted:
                 missing = dict.fromkeys(wanted.keys)
                 for behind in waiting[1:]:
                     missing.update(dict.fromkeys(draft.wants(behind.keys, behind.decide, behind.now or time)))
-                await self._learn(draft, missing, fresh if not event.is_fresh else missing)
+                draft.learn((await self._load(missing)).records)
                 continue
             except Exception as error:  # noqa: BLE001 - its own caller gets it, and its neighbours go on
                 if draft.rests_on_memory(event.keys):  # that may be what is wrong
@@ -188,23 +193,20 @@ class Writer:
 
     async def _begin(self, keys: Collection[str], fresh: Collection[str]) -> tuple[Draft, float]:
         """Give what the events are decided on first, and the time."""
-        remembered = self._memory.recall(key for key in keys if key not in fresh)
+
+        def recall(keys: Iterable[str]) -> Mapping[str, Record]:
+            return self._memory.recall(key for key in keys if key not in fresh)
+
+        remembered = recall(keys)
         absent = [key for key in keys if key not in remembered]
         here = self._site.now()
         if not absent:
             time = here if here is not None else self._time.now()
             if time is not None:
-                return Draft({}, self._site.largest, remembered), time
+                return Draft({}, self._site.largest, remembered, recall), time
             remembered, absent = {}, list(keys)
         read = await self._load(absent)
-        return Draft(read.records, self._site.largest, remembered), read.time if here is None else here
-
-    async def _learn(self, draft: Draft, keys: Collection[str], fresh: Collection[str]) -> None:
-        """Add what turned out to be needed."""
-        remembered = self._memory.recall(key for key in keys if key not in fresh)
-        draft.recall(remembered)
-        if absent := [key for key in keys if key not in remembered]:
-            draft.learn((await self._load(absent)).records)
+        return Draft(read.records, self._site.largest, remembered, recall), read.time if here is None else here
 
     async def _load(self, keys: Collection[str]) -> Read:
         sent = asyncio.get_running_loop().time()

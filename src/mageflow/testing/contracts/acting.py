@@ -10,19 +10,8 @@ from msgspec import Raw
 
 from mageflow.core.decide import decide
 from mageflow.core.decision import Decide, Decision, Need, Records
-from mageflow.core.events import (
-    AppendCallbacks,
-    Claim,
-    End,
-    Event,
-    Failed,
-    PutSignature,
-    SetControl,
-    Slot,
-    Start,
-    Stopped,
-    Succeeded,
-)
+from mageflow.core.edits import AppendCallbacks, PutSignature, Slot
+from mageflow.core.events import Claim, End, Event, Failed, SetControl, Start, Stopped, Succeeded
 from mageflow.core.options import Options
 from mageflow.core.records import (
     Control,

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from mageflow.core.decision import Decision
-from mageflow.core.events import KeepCallbacks, PutMembers, RemoveSignature, Start
+from mageflow.core.edits import KeepCallbacks, PutMembers, RemoveSignature
+from mageflow.core.events import Start
 from mageflow.core.members import Form, Member, Roster
 from mageflow.core.records import (
     Control,

@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.ids import SIGNATURE
 from mageflow.core.options import Options
 from mageflow.core.records import Control, Origin, SignatureRecord

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Collection
 import msgspec
 from msgspec import Raw
 
-from mageflow.core.events import Slot
+from mageflow.core.edits import Slot
 from mageflow.core.ids import SIGNATURE
 from mageflow.core.members import MEMBERS_A_RECORD, Form, Member, Roster, members_keys
 from mageflow.core.options import Options
