@@ -143,7 +143,7 @@ class Server:
         return bool(self.command("EXISTS", f"{{mageflow}}:r:{key}"))
 
     def calls_it_down_at_once(self) -> None:
-        """Have a sentinel call a primary down that is silent for 0.3 s; before, one that is merely slow is left alone."""
+        """Have a sentinel call a primary down that is silent for 0.3 s; until then a slow one is left alone."""
         self.command("SENTINEL", "SET", "flows", "down-after-milliseconds", 300)
 
     def is_in_step(self) -> bool:

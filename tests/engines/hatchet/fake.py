@@ -170,7 +170,7 @@ class FakeServer:
             self.workflows[workflow.name] = workflow
 
     def close(self) -> None:
-        """End the loop, and what is still on it; a delivery that came at the last moment is begun, so that it can end."""
+        """End the loop, and what is still on it; a delivery of the last moment is begun, so that it can end."""
         self.loop.call_soon_threadsafe(self.loop.stop)
         self.thread.join(60)
         self.loop.run_until_complete(self._end_the_rest())
