@@ -50,7 +50,7 @@ class HeldFile:
         with contextlib.suppress(OSError):  # nobody does
             end = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
             try:
-                os.write(end, self._content[:1000])
+                os.write(end, self._content[: self._content.rindex(b"\n", 0, 1000) + 1])  # that parses too
             finally:
                 os.close(end)
 

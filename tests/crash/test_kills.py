@@ -86,13 +86,16 @@ async def test_a_killed_workers_runs_are_taken_up_within_the_lease_and_a_second(
     killed_at = time.perf_counter()
     doomed.kill()
     doomed.wait()
-    await until(lambda: len(workers.noted("hold", 2)) == 1, workers.said)
+    stood = await until(lambda: len(workers.noted("hold", 2)) == 1, workers.said)
     (again,) = workers.noted("hold", 2)
     assert again["pid"] == other.pid
     seconds = again["at"] - killed_at
+    # Who stood still for half a lease, and saw no beats for that, watches them anew.
+    watched = max([killed_at, *(each.until for each in stood if each.seconds > LEASE / 4)])
+    lost = sum(each.seconds for each in stood if each.until > watched)
     second = max(1.0, 10 * before, 10 * await seconds_of_a_run(mage))
     print(f"taken up after {seconds:.2f} s, the lease is {LEASE:g} s")
-    assert seconds < (LEASE if elsewhere else LEASE / 4) + second
+    assert again["at"] - watched - lost < (LEASE if elsewhere else LEASE / 4) + second
     workers.gate.touch()
     await ended_once(mage, handle, 2, others=2)
 
