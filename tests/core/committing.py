@@ -76,7 +76,7 @@ class Committing:
         self.records: dict[str, Record] = {}
         self.rows: dict[str, OutboxRow] = {}
         self.story: list[tuple[Event, Decision]] = []
-        self._serial = 0
+        self._serial: int = 0
 
     def token(self) -> str:
         self._serial += 1
