@@ -39,11 +39,15 @@ class _Bench:
             PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT)]),
         )
         self.program: Any = importlib.import_module("benchmarks.taskiq_program")
+        self.plain: Any = importlib.import_module("benchmarks.taskiq_plain")
 
-    def worker(self) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "taskiq", "worker", "benchmarks.taskiq_program:broker", "--workers", "1"]
+    def worker(self, *, ours: bool) -> subprocess.Popen[bytes]:
+        module = (self.program if ours else self.plain).__name__
+        command = [sys.executable, "-m", "taskiq", "worker", f"{module}:broker", "--workers", "1"]
         with (self.folder / "said").open("ab") as said:
-            return subprocess.Popen([*command, "--log-level", "WARNING"], stdout=said, stderr=said)
+            return subprocess.Popen(
+                [*command, "--log-level", "WARNING"], stdout=said, stderr=said, start_new_session=True
+            )
 
     async def stamp(self, what: str) -> tuple[float, float]:
         """Wait until the last body has begun; give when the first and the last did."""
@@ -56,7 +60,7 @@ class _Bench:
 
     async def hop(self, what: str, hops: int, *, ours: bool) -> float:
         """Give the milliseconds of a hop."""
-        worker = self.worker()
+        worker = self.worker(ours=ours)
         try:
             if ours:
                 mage = self.program.mage
@@ -65,7 +69,7 @@ class _Bench:
                     signature = await mage.sign("ours", what=what, of=hops + 1, success_callbacks=[signature])
                 await signature.start({})
             else:
-                await self.program.plain_hop.kiq(what, hops + 1, hops)
+                await self.plain.plain_hop.kiq(what, hops + 1, hops)
             first, last = await self.stamp(what)
             return (last - first) / hops * 1000
         finally:
@@ -81,8 +85,8 @@ class _Bench:
             handle = await swarm.start()
         else:
             for _ in range(size // 100):
-                await asyncio.gather(*(self.program.plain.kiq(what, size) for _ in range(100)))
-        worker = self.worker()
+                await asyncio.gather(*(self.plain.plain.kiq(what, size) for _ in range(100)))
+        worker = self.worker(ours=ours)
         try:
             first, last = await self.stamp(what)
             if handle is not None:
@@ -93,8 +97,13 @@ class _Bench:
 
 
 def _stop(worker: subprocess.Popen[bytes]) -> None:
+    """End a worker; Taskiq's own may wait for a message that never comes."""
     worker.send_signal(signal.SIGTERM)
-    worker.wait(60)
+    try:
+        worker.wait(5)
+    except subprocess.TimeoutExpired:
+        os.killpg(worker.pid, signal.SIGKILL)
+        worker.wait()
 
 
 async def measure(kind: str, repeats: int, hops: int, size: int) -> dict[str, Any]:
@@ -106,6 +115,7 @@ async def measure(kind: str, repeats: int, hops: int, size: int) -> dict[str, An
         with tempfile.TemporaryDirectory(prefix="mageflow-bench-") as name:
             bench = _Bench(Path(name), server, kind)
             await bench.program.broker.startup()
+            await bench.plain.broker.startup()
             for turn in range(repeats):
                 found["hop_plain_ms"].append(await bench.hop(f"hop-plain-{turn}", hops, ours=False))
                 found["hop_ms"].append(await bench.hop(f"hop-ours-{turn}", hops, ours=True))
@@ -114,6 +124,7 @@ async def measure(kind: str, repeats: int, hops: int, size: int) -> dict[str, An
                 print(json.dumps({name: round(values[-1], 2) for name, values in found.items()}), file=sys.stderr)
             await bench.program.mage.aclose()
             await bench.program.broker.shutdown()
+            await bench.plain.broker.shutdown()
     finally:
         server.close()
     middle = {name: median(values) for name, values in found.items()}

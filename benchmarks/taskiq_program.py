@@ -1,44 +1,14 @@
-"""What `taskiq worker benchmarks.taskiq_program:broker` runs for `benchmarks.taskiq`: the same work, plain and ours."""
+"""What `taskiq worker benchmarks.taskiq_program:broker` runs for `benchmarks.taskiq`: the same bodies, as runs."""
 
 from __future__ import annotations
 
-import os
-import time
-from pathlib import Path
 from typing import Any
 
-from taskiq_redis import ListQueueBroker, RedisStreamBroker
-
+from benchmarks.taskiq_plain import URL, broker_of, count
 from mageflow import Mageflow
 
-URL = os.environ.get("BENCH_REDIS", "redis://127.0.0.1:1/0")
-STAMPS = Path(os.environ.get("BENCH_STAMPS", "stamps"))
-LISTS = os.environ.get("BENCH_BROKER") == "list"
-
-broker = ListQueueBroker(URL, queue_name="bench") if LISTS else RedisStreamBroker(URL, queue_name="bench")
+broker = broker_of("bench-runs")
 mage = Mageflow(broker, URL)
-_seen: dict[str, tuple[int, float]] = {}
-
-
-def count(what: str, of: int) -> None:
-    """Note when the first and when the last of so many bodies began."""
-    before, first = _seen.get(what, (0, time.perf_counter()))
-    _seen[what] = (before + 1, first)
-    if before + 1 == of:
-        with STAMPS.open("a") as stamps:
-            stamps.write(f"{what} {of} {first} {time.perf_counter()}\n")
-
-
-@broker.task(task_name="plain_hop")
-async def plain_hop(what: str, of: int, left: int) -> None:
-    count(what, of)
-    if left:
-        await plain_hop.kiq(what, of, left - 1)
-
-
-@broker.task(task_name="plain")
-async def plain(what: str, of: int) -> None:
-    count(what, of)
 
 
 @mage.task

@@ -75,6 +75,8 @@ def check_change(before: RunRecord | None, after: RunRecord, records: Records) -
             begins = {RunStatus.RUNNING, RunStatus.SCHEDULED, RunStatus.SUSPENDED, *ENDED}  # with no member, at once
         if after.place is not None:
             begins.add(RunStatus.CANCELLED)  # told off
+        if after.cause is not None and after.worker is not None and after.attempt == 1:
+            begins.add(RunStatus.RUNNING)  # kept by the worker whose end made it due
         assert after.status in begins or (after.status is RunStatus.FAILED and removed), f"{after.key} begins {after}"
         return
     changed = f"{after.key} went from {before.status} to {after.status}"

@@ -12,6 +12,7 @@ from mageflow.core.events import (
     End,
     Failed,
     HandedBack,
+    Keeps,
     Lapse,
     Peek,
     Refuse,
@@ -98,6 +99,7 @@ class Running(Signing):
         worker: str | None = None,
         attempt: int | None = None,
         message: bytes | None = b"{}",
+        keeps: Keeps | None = None,
     ) -> EndReply:
         """End an attempt; by default the one that runs."""
         held = self.run(run)
@@ -107,6 +109,7 @@ class Running(Signing):
             attempt=held.attempt if attempt is None else attempt,
             outcome=outcome,
             message=Raw(message) if message is not None else None,
+            keeps=keeps,
             defaults=self.defaults,
             token=self.token(),
         )

@@ -7,6 +7,7 @@ from mageflow.core.events import (
     End,
     Failed,
     HandedBack,
+    Keeps,
     Lapse,
     Peek,
     Refuse,
@@ -23,6 +24,7 @@ from mageflow.core.options import LONGEST_PAUSE, Defaults, backoff, merge_option
 from mageflow.core.records import (
     Control,
     Failure,
+    RowAction,
     RunRecord,
     SignatureRecord,
     lapse_key,
@@ -38,7 +40,7 @@ from mageflow.core.runs import HOLDING, control_of, has_begun, move, removed, ru
 from mageflow.core.status import WAITING, RunStatus
 from mageflow.core.work import Work
 
-__all__ = ["claim", "end", "is_told_off", "lapse", "peek", "refuse", "reroute", "strand", "take_back"]
+__all__ = ["claim", "end", "is_told_off", "keep", "lapse", "peek", "refuse", "reroute", "strand", "take_back"]
 
 _NEXT_LOOK = 5.0
 """Seconds until a run whose task nobody knows is looked at again, at least."""
@@ -215,6 +217,28 @@ def end(work: Work, event: End) -> EndReply:
     if run.message is None and event.message is not None:
         run = replace(run, message=event.message)
     return EndReply(run=_after(work, run, event, control_of(work, run)), accepted=True)
+
+
+def keep(work: Work, event: End, keeps: Keeps, reply: EndReply) -> EndReply:
+    """Let the worker whose attempt has ended claim one of the runs that the end has made due: the most urgent one.
+
+    It is claimed by the rules that hold for every claim. What the attempt itself comes back to is left to others: it
+    failed here, or was handed back.
+    """
+    due = [
+        row
+        for row in work.rows
+        if row.action is RowAction.RUN
+        and row.run != event.run
+        and row.due_at <= work.now
+        and row.task in keeps.tasks
+        and row.route in keeps.routes
+    ]
+    if not due:
+        return reply
+    first = max(due, key=lambda row: row.priority)
+    claimed = claim(work, Claim(run=first.run, worker=event.worker, defaults=event.defaults, token=event.token))
+    return replace(reply, kept=claimed) if claimed.verdict is Verdict.CLAIMED else reply
 
 
 def _after(work: Work, run: RunRecord, event: End, control: Control) -> RunRecord:

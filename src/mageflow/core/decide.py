@@ -111,6 +111,9 @@ def decide(records: Records, event: Event | Together, now: float, jitter: float)
 def _apply(work: Work, event: Event) -> Any:
     reply = _RULES[type(event)](work, event)
     settle(work)
+    if isinstance(event, End) and event.keeps is not None and reply.accepted:
+        reply = attempt.keep(work, event, event.keeps, reply)
+        settle(work)
     return reply
 
 

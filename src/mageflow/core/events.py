@@ -5,7 +5,7 @@ An event names all that its rule may know. `token` names the commit: decided aga
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from msgspec import Raw, Struct
@@ -40,6 +40,7 @@ __all__ = [
     "Event",
     "Failed",
     "HandedBack",
+    "Keeps",
     "Lapse",
     "Peek",
     "Refuse",
@@ -131,6 +132,13 @@ class Refuse(Struct, frozen=True, kw_only=True):
     token: str
 
 
+class Keeps(Struct, frozen=True):
+    """What a worker can go on with at once: one run that the end of an attempt makes due becomes its own with it."""
+
+    routes: Collection[str]
+    tasks: Collection[str]
+
+
 class End(Struct, frozen=True, kw_only=True):
     """A worker says what an attempt came to. Loads `run`."""
 
@@ -140,6 +148,7 @@ class End(Struct, frozen=True, kw_only=True):
     outcome: Succeeded | Failed | Stopped | HandedBack
     message: Raw | None = None
     """The message as the body received it."""
+    keeps: Keeps | None = None
     defaults: Defaults = _NO_DEFAULTS
     token: str
 

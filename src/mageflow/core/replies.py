@@ -78,6 +78,8 @@ class EndReply(Struct, frozen=True, kw_only=True):
     """The run as it stands now."""
     accepted: bool
     """False: the run is not this attempt's any more, and nothing was changed."""
+    kept: ClaimReply | None = None
+    """What the worker goes on with: it is claimed."""
 
 
 class ControlReply(Struct, frozen=True, kw_only=True):

@@ -122,6 +122,11 @@ class Work:
         record = self.get(key)
         return record if isinstance(record, MembersRecord) else None
 
+    @property
+    def rows(self) -> Collection[OutboxRow]:
+        """The outbox rows that are to be put."""
+        return self._rows.values()
+
     # Writing
 
     @property

@@ -6,7 +6,7 @@ of order: the store's outbox makes good for all of that. What it must not do is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Protocol
 
@@ -27,6 +27,7 @@ __all__ = [
     "Handler",
     "Inject",
     "Injected",
+    "Keep",
     "MakeWorker",
     "Pull",
     "Refused",
@@ -189,6 +190,13 @@ class Delivered(Struct, frozen=True):
 
     reported: Reported
     run: RunRecord | None = None
+    kept: RunRecord | None = None
+    """What the worker goes on with: the engine brings it by `deliver` as soon as it can, or says `let_go`."""
+
+
+Keep = Callable[[], Collection[str]]
+"""Gives the tasks of which the engine could bring a run to this worker at once, without carrying it anywhere. It is
+asked when the body of a delivery has ended."""
 
 
 class Pull(Struct, frozen=True):
@@ -223,7 +231,9 @@ class Handler(Protocol):
         """
         ...
 
-    async def deliver(self, run: str, *, ref: str | None = None, inject: Inject | None = None) -> Delivered:
+    async def deliver(
+        self, run: str, *, ref: str | None = None, inject: Inject | None = None, keep: Keep | None = None
+    ) -> Delivered:
         """Claim and execute the run of one delivery, for engines that push.
 
         An engine calls it in a task of its own, shielded from its own cancellation: bodies are stopped by the worker,
@@ -233,10 +243,16 @@ class Handler(Protocol):
             run: the run's id.
             ref: the engine's own id of the delivery; the claim keeps it on the run, where `cancel` finds it.
             inject: what the engine injects into the body.
+            keep: of which tasks the worker is to go on with a run that this one makes due, if there is one: it is
+                claimed by the commit that ends this one, and the engine is told of it.
 
         Raises:
             StoreUnavailableError: the engine reports a plain failure; the outbox delivers again.
         """
+        ...
+
+    async def let_go(self, run: str) -> None:
+        """Give up a run that was kept: it is due again, for any worker. Nothing is done if it was brought."""
         ...
 
     def limit_of(self, run: str) -> float | None:

@@ -17,6 +17,7 @@ from mageflow.core.events import (
     End,
     Failed,
     HandedBack,
+    Keeps,
     Stopped,
     Succeeded,
 )
@@ -96,15 +97,19 @@ class Executor:
         """By run and attempt: a run that was taken back may be claimed again while its former body goes out."""
 
     async def execute(
-        self, claimed: ClaimReply, worker: str, ended: Callable[[], None], inject: Inject | None = None
-    ) -> RunRecord | None:
+        self,
+        claimed: ClaimReply,
+        worker: str,
+        ended: Callable[[], Keeps | None],
+        inject: Inject | None = None,
+    ) -> EndReply | None:
         """Execute a claimed run and commit its end.
 
-        `ended` is called when the body has ended, before its end is committed: the slot is free. `inject` gives what
-        the engine injects.
+        `ended` is called when the body has ended, before its end is committed: the slot is free. It gives what the
+        worker can go on with. `inject` gives what the engine injects.
 
         Returns:
-            The run as it stands then; None if it is not this worker's any more.
+            What the end's commit replied; None if the run was not this worker's any more.
         """
         run = claimed.run
         task = asyncio.current_task()
@@ -122,12 +127,22 @@ class Executor:
         finally:
             self.reach.leave(attempt)
             del self.attempts[run.key, run.attempt]
-            ended()
+            keeps = ended()
         if attempt.reason is StopReason.LOST:
             return None
         if attempt.trail.made and _will_be_tried_again(run, outcome):
             await self._keep_trail(attempt)
-        return await self._commit(run, worker, outcome, message, claimed.ahead)
+        event = End(
+            run=run.key,
+            worker=worker,
+            attempt=run.attempt,
+            outcome=outcome,
+            message=message,
+            keeps=keeps,
+            defaults=self._registry.defaults(),
+            token=self._tx.token(),
+        )
+        return await self._commit(run, event, claimed.ahead)
 
     async def _keep_trail(self, attempt: Attempt) -> None:
         """Let the next attempt know what this one made, so that it can say where it makes something else."""
@@ -160,27 +175,17 @@ class Executor:
         await self.reach.look(attempts)
         return any(attempt.reason is None for attempt in attempts)
 
-    async def _commit(
-        self, run: RunRecord, worker: str, outcome: Outcome, message: Raw | None, ahead: tuple[str, ...]
-    ) -> RunRecord | None:
+    async def _commit(self, run: RunRecord, event: End, ahead: tuple[str, ...]) -> EndReply:
         """Commit an end. It is never given up while this worker lives: nobody else could bring it."""
-        event = End(
-            run=run.key,
-            worker=worker,
-            attempt=run.attempt,
-            outcome=outcome,
-            message=message,
-            defaults=self._registry.defaults(),
-            token=self._tx.token(),
-        )
-        keys = (run.key, *run.lineage, *_callbacks(run, outcome), *ahead)
+        keys = (run.key, *run.lineage, *_callbacks(run, event.outcome), *ahead)
         pause = _FIRST_PAUSE
         while True:
             try:
                 reply = await self._tx.commit(EndReply, keys, event)
                 if reply.accepted and reply.run is not None:
                     self._logbook.end(run, reply.run)
-                return _accepted(run, reply)
+                _warn_if_refused(run, reply)
+                return reply
             except RecordTooLargeError as error:
                 if event.message is None and isinstance(event.outcome, Failed):
                     raise
@@ -299,7 +304,7 @@ class Executor:
             self._pool = None
 
 
-def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
+def _warn_if_refused(run: RunRecord, reply: EndReply) -> None:
     if not reply.accepted:
         logger.warning(
             "the end of run %s, attempt %d, was refused: the run is %s by now",
@@ -307,7 +312,6 @@ def _accepted(run: RunRecord, reply: EndReply) -> RunRecord | None:
             run.attempt,
             reply.run.status if reply.run is not None else "gone",
         )
-    return reply.run
 
 
 def _will_be_tried_again(run: RunRecord, outcome: Outcome) -> bool:

@@ -19,12 +19,12 @@ REPORTED = {
 """What is told of a claim that was not granted."""
 
 
-def delivered(run: RunRecord | None) -> Delivered:
-    """Say what an attempt of this worker came to; None: the run was taken from it."""
+def delivered(run: RunRecord | None, kept: RunRecord | None) -> Delivered:
+    """Say what an attempt of this worker came to, and what was kept with it; None: the run was taken from it."""
     if run is None:
-        return Delivered(Reported.DUPLICATE)
+        return Delivered(Reported.DUPLICATE, kept=kept)
     if run.status is RunStatus.SUCCEEDED:
-        return Delivered(Reported.SUCCEEDED, run)
+        return Delivered(Reported.SUCCEEDED, run, kept)
     if run.status is RunStatus.FAILED or run.failure is not None:
-        return Delivered(Reported.FAILED, run)
-    return Delivered(Reported.HELD_BACK, run)
+        return Delivered(Reported.FAILED, run, kept)
+    return Delivered(Reported.HELD_BACK, run, kept)

@@ -8,27 +8,24 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
-from mageflow.core.events import Claim, SetControl
 from mageflow.core.ids import WORKER
-from mageflow.core.records import Control, OutboxRow, RunRecord, WorkerRecord
-from mageflow.core.replies import ClaimReply, ControlReply, Verdict
+from mageflow.core.records import WorkerRecord
 from mageflow.core.status import RunStatus
 from mageflow.errors import MageflowError, StoreError
-from mageflow.ports.engine import Delivered, Engine, Inject, Pull, Reported
+from mageflow.ports.engine import Engine
 from mageflow.ports.store import Filter
 from mageflow.runtime.attempts import StopReason
 from mageflow.runtime.execute import Executor
+from mageflow.runtime.handling import Handling
 from mageflow.runtime.heart import Heart
-from mageflow.runtime.holding import Holding, hand_back
+from mageflow.runtime.holding import hand_back
 from mageflow.runtime.listing import runs_of
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.recovery import Patience, Recovery
 from mageflow.runtime.registry import TaskRegistry
 from mageflow.runtime.relay import Relay
-from mageflow.runtime.reporting import REPORTED, delivered
-from mageflow.runtime.transact import Transactor, bind
+from mageflow.runtime.transact import Transactor
 
 __all__ = ["Worker", "WorkerSettings"]
 
@@ -95,24 +92,12 @@ class Worker:
             unknown_task_after=settings.patience.unknown_task_after,
         )
         self._recovery: Recovery | None = None
-        self._holding = Holding()
         self._loops: list[asyncio.Task[None]] = []
         self._looking: asyncio.Task[None] | None = None
         self._hearts: list[asyncio.Task[None]] = []
-        self._busy = 0
-        self._entered = 0
-        self._taken = 0
-        """How many rows its pulls have brought."""
-        self._quiet = asyncio.Event()
-        self._quiet.set()
-        self._found_nothing = asyncio.Event()
-        self._found_nothing.set()
-        """Cleared while a drain waits for it."""
-        self._rings: list[Callable[[], None]] = []
-        self._closing = False
-        self.routes: Sequence[str] = tuple(dict.fromkeys(engine.route(name) for name in registry.names())) or (
-            engine.route(""),
-        )
+        routes = tuple(dict.fromkeys(engine.route(name) for name in registry.names())) or (engine.route(""),)
+        self.handling = Handling(transactor, registry, executor, routes, lambda: self.key)
+        """What the engine serves with."""
 
     # Life
 
@@ -123,7 +108,7 @@ class Worker:
         self._looking = asyncio.create_task(self._every(self._settings.beat, self._look_around), name="mageflow-look")
         self._loops = [
             asyncio.create_task(
-                self._engine.serve(self, concurrency=self._settings.concurrency), name="mageflow-serve"
+                self._engine.serve(self.handling, concurrency=self._settings.concurrency), name="mageflow-serve"
             ),
             asyncio.create_task(
                 self._every(self._settings.patience.lease, self._find_orphans), name="mageflow-orphans"
@@ -133,7 +118,7 @@ class Worker:
             asyncio.create_task(self._executor.reach.look_when_rung(), name="mageflow-controls"),
         ]
         if not self._engine.capabilities.pulls:
-            for route in self.routes:
+            for route in self.handling.routes:
                 relay = self._relay.submit_all(route)
                 self._loops.append(asyncio.create_task(relay, name=f"mageflow-relay-{route}"))
 
@@ -146,7 +131,7 @@ class Worker:
             host=this_machine(),
             pid=os.getpid(),
             tasks=tuple(self._registry.names()),
-            routes=tuple(self.routes),
+            routes=tuple(self.handling.routes),
         )
         monotonic = asyncio.get_running_loop().time
         recovery = Recovery(self._tx, self._registry, record, self._settings.patience, monotonic, self._engine)
@@ -165,9 +150,10 @@ class Worker:
         """Stop serving: after all that is due has run (`drain`), or after a grace period for what runs now."""
         if drain:
             await self._drain()
-        self._closing = True
+        self.handling.closing = True
         await _cancel(self._loops)
         self._loops = []
+        await self.handling.close()
         if not await self._wait_quiet(self._settings.grace):
             for attempt in list(self._executor.attempts.values()):
                 attempt.stop(StopReason.LEAVING)
@@ -182,176 +168,39 @@ class Worker:
     async def _wait_quiet(self, seconds: float) -> bool:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._quiet.wait()
-        return self._quiet.is_set()
+                await self.handling.quiet.wait()
+        return self.handling.quiet.is_set()
 
     async def _drain(self) -> None:
         """Go on until nothing is due, nothing runs, and no claim is under way that could change that."""
         serving = self._loops[0]
         while not serving.done():
-            await self._quiet.wait()
+            await self.handling.quiet.wait()
             advanced = self._relay.advanced
             pulls = self._engine.capabilities.pulls
-            nothing = await (self._pulled_nothing(serving) if pulls else self._finds_nothing_due())
+            nothing = True
+            if pulls:  # nothing is under way here: what finds nothing from now on is the last word
+                await self.handling.pulled_nothing(serving)
+            else:
+                nothing = await self._finds_nothing_due()
             if await self._relay.advance_due() == 0 and self._relay.advanced == advanced:
-                if nothing and self._quiet.is_set():
+                if nothing and self.handling.quiet.is_set():
                     return
                 if not pulls:  # what is due is on its way through the engine, here or elsewhere
                     await asyncio.sleep(_LOOK_AGAIN)
 
-    async def _pulled_nothing(self, serving: asyncio.Task[None]) -> bool:
-        """Wait until a pull finds nothing; nothing is under way here, so only one that begins from now on can."""
-        self._found_nothing.clear()
-        self._ring()
-        looked = asyncio.create_task(self._found_nothing.wait())
-        await asyncio.wait((looked, serving), return_when=asyncio.FIRST_COMPLETED)
-        looked.cancel()
-        return True
-
     async def _finds_nothing_due(self) -> bool:
         """Look whether the outbox has nothing that this worker would be brought, submitted or not."""
-        entered = self._entered
+        entered = self.handling.entered
         try:
             due = Filter(statuses=_DUE, due_before=await self._tx.store.now())
             async for run in runs_of(self._tx.store, due):
-                if run.route in self.routes and self._registry.find(run.task) is not None:
+                if run.route in self.handling.routes and self._registry.find(run.task) is not None:
                     return False
         except StoreError as error:
             logger.warning("the store did not answer (%s); what is due is looked for again", error)
             return False
-        return entered == self._entered
-
-    # What the engine serves with
-
-    def watch(self, ring: Callable[[], None]) -> Callable[[], None]:
-        """Ring when rows of this worker's routes were put; returns what ends it."""
-        ends = [self._tx.store.watch_route(route, ring) for route in self.routes]
-        self._rings.append(ring)
-
-        def end() -> None:
-            self._rings.remove(ring)
-            for each in ends:
-                each()
-
-        return end
-
-    async def pull(self, limit: int) -> Pull:
-        """Claim up to `limit` due runs."""
-        if self._closing:
-            return Pull((), None)
-        token = self._tx.token()
-        jitter = self._tx.entropy.jitter()
-        worker, defaults = self.key, self._registry.defaults()
-
-        def decide_claim(row: OutboxRow) -> tuple[tuple[str, ...], Any]:
-            return (row.run,), bind(Claim(run=row.run, worker=worker, defaults=defaults, token=token), jitter)
-
-        self._enter()
-        entered = self._entered if self._busy == 1 else None
-        try:
-            with self._holding.asking(token):
-                claims = await self._tx.store.claim(
-                    self.routes, self._registry.names(), limit, decide_claim, token=token, taken=self._taken
-                )
-                self._taken += len(claims.replies)
-                claimed = tuple(reply for reply in claims.replies if reply.verdict is Verdict.CLAIMED)
-                for reply in claimed:
-                    self._take(reply)
-        except StoreError as error:
-            logger.warning("the store did not answer (%s); what is due is looked for again", error)
-            return Pull((), None)
-        finally:
-            self._leave()
-        if not claims.replies:
-            self._report_nothing(entered == self._entered)
-        return Pull(claimed, await self._until(claims.next_due))
-
-    async def _until(self, moment: float | None) -> float | None:
-        """Give the seconds until a moment of the store's time; None where it cannot say: claims must not be lost."""
-        if moment is None:
-            return None
-        try:
-            return max(0.0, moment - await self._tx.store.now())
-        except StoreError:
-            return None
-
-    def _take(self, claimed: ClaimReply) -> None:
-        assert claimed.run is not None
-        self._holding.take(claimed.run)
-
-    async def execute(self, claimed: ClaimReply, ended: Callable[[], None]) -> None:
-        """Execute a claimed run and commit what it came to."""
-        self._enter()
-        try:
-            await self._execute(claimed, ended, None)
-        except MageflowError:
-            assert claimed.run is not None
-            logger.exception("the end of run %s could not be committed", claimed.run.key)
-        finally:
-            self._leave()
-            self._report_nothing(False)
-
-    async def _execute(self, claimed: ClaimReply, ended: Callable[[], None], inject: Inject | None) -> RunRecord | None:
-        run = claimed.run
-        assert run is not None
-        assert run.worker is not None
-        try:
-            if run.worker != self.key:  # declared dead since: it is, or will be, taken back from what this worker was
-                ended()
-                return None
-            return await self._executor.execute(claimed, run.worker, ended, inject)
-        finally:
-            self._holding.drop(run)
-
-    async def deliver(self, run: str, *, ref: str | None = None, inject: Inject | None = None) -> Delivered:
-        """Claim and execute the run of one delivery."""
-        if self._closing:
-            return Delivered(Reported.HELD_BACK)
-        defaults = self._registry.defaults()
-        event = Claim(run=run, worker=self.key, ref=ref, defaults=defaults, token=self._tx.token())
-        self._enter()
-        try:
-            with self._holding.asking(event.token):
-                reply = await self._tx.commit(ClaimReply, (run,), event)
-                if reply.verdict is Verdict.CLAIMED:
-                    self._take(reply)
-            if reply.verdict is Verdict.CLAIMED:
-                return delivered(await self._execute(reply, _nothing, inject))
-        finally:
-            self._leave()
-        return Delivered(REPORTED[reply.verdict], reply.run)
-
-    def limit_of(self, run: str) -> float | None:
-        return self._executor.limit_of(run)
-
-    async def call_off(self, run: str) -> None:
-        """Stop the body of a run that executes here: for a reason of the core's, else as a cancel."""
-        if await self._executor.is_wanted(run):
-            event = SetControl(
-                run=run, control=Control.CANCEL, defaults=self._registry.defaults(), token=self._tx.token()
-            )
-            await self._tx.commit(ControlReply, (run,), event)
-
-    def _report_nothing(self, alone: bool) -> None:
-        """Tell a drain that the outbox is empty, if nothing ran beside the look that could have put a row since."""
-        if alone:
-            self._found_nothing.set()
-        elif self._quiet.is_set() and not self._found_nothing.is_set():
-            self._ring()
-
-    def _ring(self) -> None:
-        for ring in tuple(self._rings):
-            ring()
-
-    def _enter(self) -> None:
-        self._busy += 1
-        self._entered += 1
-        self._quiet.clear()
-
-    def _leave(self) -> None:
-        self._busy -= 1
-        if not self._busy:
-            self._quiet.set()
+        return entered == self.handling.entered
 
     # What it does beside
 
@@ -380,7 +229,7 @@ class Worker:
         await self._hand_back_forgotten()
 
     async def _hand_back_forgotten(self) -> None:
-        for run in await self._holding.find_forgotten(self._tx.store, self.key):
+        for run in await self.handling.holding.find_forgotten(self._tx.store, self.key):
             logger.warning("the reply to the claim of run %s was lost; it is handed back", run.key)
             await hand_back(self._tx, run, self._registry.defaults())
 
@@ -394,7 +243,3 @@ async def _cancel(tasks: Sequence[asyncio.Task[None]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def _nothing() -> None:
-    return

@@ -21,8 +21,8 @@ __all__ = ["RUN_LABEL", "Crossing", "crossed"]
 
 RUN_LABEL = "mageflow_run"
 
-Bring = Callable[[str, Mapping[str, Any]], Awaitable[Any]]
-"""Executes the run of this id with what Taskiq injects, and gives what Taskiq is told."""
+Bring = Callable[[str, str, Mapping[str, Any]], Awaitable[Any]]
+"""Executes the run of a task, by its name and id, with what Taskiq injects, and gives what Taskiq is told."""
 
 
 class _Note:
@@ -68,7 +68,7 @@ def crossed(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(fn)
         async def begin(*args: Any, **kwargs: Any) -> Any:
             note = _take(name)
-            return await (fn(*args, **kwargs) if note is None else note.bring(note.run, kwargs))
+            return await (fn(*args, **kwargs) if note is None else note.bring(name, note.run, kwargs))
 
         return begin
 
@@ -76,7 +76,7 @@ def crossed(name: str, fn: Callable[..., Any]) -> Callable[..., Any]:
     def begin_sync(*args: Any, **kwargs: Any) -> Any:
         note = _take(name)
         # The receiver calls this in a thread and awaits what is given on its loop: runs need no thread of Taskiq's.
-        return fn(*args, **kwargs) if note is None else note.bring(note.run, kwargs)
+        return fn(*args, **kwargs) if note is None else note.bring(name, note.run, kwargs)
 
     return begin_sync
 

@@ -17,9 +17,10 @@ from mageflow.core.options import Options
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.core.status import RunStatus
 from mageflow.engines.taskiq.crossing import Crossing, crossed
+from mageflow.engines.taskiq.going_on import GoingOn
 from mageflow.engines.taskiq.hosting import Hosting
 from mageflow.engines.taskiq.labels import labels_of, read_options, retried_exceptions
-from mageflow.engines.taskiq.listening import listen_attentively
+from mageflow.engines.taskiq.listening import Listening
 from mageflow.engines.taskiq.receiving import receive
 from mageflow.engines.taskiq.registering import register_on
 from mageflow.engines.taskiq.sending import Sending
@@ -77,12 +78,12 @@ class TaskiqEngine(Engine):
         self._deliveries: set[asyncio.Task[Delivered]] = set()  # the event loop itself holds tasks weakly
         self._hosting = Hosting(broker)
         self._sending = Sending(broker)
+        self._going_on = GoingOn(broker, Listening.on(broker), self._sending)
         crossing = Crossing(self._bring)
         crossing.set_broker(broker)
         # The last to see an outcome, so that all others see an honest one; in the place of an earlier client's.
         broker.middlewares[:] = [crossing, *(each for each in broker.middlewares if not isinstance(each, Crossing))]
         take_in_strangers(broker)
-        listen_attentively(broker)
 
     def route(self, task: str) -> str:
         return self._route
@@ -100,6 +101,7 @@ class TaskiqEngine(Engine):
         labels = labels_of(task.native)
         handle.native = register_on(self._broker, task.name, crossed(task.name, task.fn), labels)
         self._crossed.add(task.name)
+        self._going_on.learn(task.name)
         return handle
 
     def discover(self) -> Sequence[Found]:
@@ -108,6 +110,7 @@ class TaskiqEngine(Engine):
         for name, task in self._broker.get_all_tasks().items():
             if name not in self._crossed:
                 self._crossed.add(name)
+                self._going_on.learn(name)
                 found.append(self._take_over(task))
         return found
 
@@ -164,7 +167,7 @@ class TaskiqEngine(Engine):
             await asyncio.sleep(pause)
         return refused
 
-    async def _bring(self, run: str, injected: Mapping[str, Any]) -> Any:
+    async def _bring(self, task: str, run: str, injected: Mapping[str, Any]) -> Any:
         """Have a delivered run executed by this process's worker, and give what Taskiq is told.
 
         Raises:
@@ -176,7 +179,8 @@ class TaskiqEngine(Engine):
                 f"run {run} came to a process without a worker of mageflow; start it with `taskiq worker` on the "
                 "broker that the client was made with, or enter mage.worker()"
             )
-        delivery = asyncio.create_task(self._handlers[-1].deliver(run, inject=_giving(injected) if injected else None))
+        inject = _giving(injected) if injected else None
+        delivery = asyncio.create_task(self._going_on.deliver(self._handlers[-1], task, run, inject))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
         return _told(await asyncio.shield(delivery))

@@ -12,7 +12,7 @@ from taskiq.middlewares.smart_retry_middleware import SmartRetryMiddleware
 from mageflow.core.options import Options
 from mageflow.engines.taskiq.crossing import RUN_LABEL
 
-__all__ = ["labels_of", "message_labels", "read_options", "retried_exceptions"]
+__all__ = ["carried_labels", "labels_of", "message_labels", "read_options", "retried_exceptions"]
 
 _DEFAULT_RETRIES = 3
 """Attempts, as both of Taskiq's retry middlewares have it."""
@@ -75,9 +75,14 @@ def message_labels(declared: Mapping[str, Any], run: str, *, acks_late: bool = F
     `acks_late` is for a broker that gives a message again only after minutes, and has no limit to those that are not
     acknowledged: a body need not wait for it there, and a surplus delivery of a long one is refused by its claim.
     """
-    kept = {name: value for name, value in declared.items() if name not in _OURS}
+    kept = carried_labels(declared)
     ack = "when_executed" if acks_late else "when_received"
     return {**kept, RUN_LABEL: run, "ack_type": ack, "retry_on_error": False}
+
+
+def carried_labels(declared: Mapping[str, Any]) -> dict[str, Any]:
+    """Give those of a task's labels that its messages carry: they may say which queue a message goes to."""
+    return {name: value for name, value in declared.items() if name not in _OURS}
 
 
 def _flag(value: Any) -> bool | None:

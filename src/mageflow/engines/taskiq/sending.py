@@ -54,13 +54,20 @@ class Sending:
             await asyncio.gather(*(send_some() for _ in range(min(_AT_ONCE, len(rows)))))
         return errors
 
-    def _labels(self, row: OutboxRow) -> dict[str, Any]:
-        task = self._broker.find_task(row.task)
-        return message_labels(task.labels if task is not None else {}, row.run, acks_late=self._is_stream)
+    async def formed(self, task: str, run: str) -> BrokerMessage:
+        """Give the message of a run as it would be sent; the middlewares take it for sent."""
+        message = await self._before(self._message(task, run))
+        formed = self._broker.formatter.dumps(message)
+        await self._after(message)
+        return formed
+
+    def _labels(self, task: str, run: str) -> dict[str, Any]:
+        found = self._broker.find_task(task)
+        return message_labels(found.labels if found is not None else {}, run, acks_late=self._is_stream)
 
     async def _kick(self, rows: Sequence[OutboxRow], place: int) -> dict[int, Exception]:
         row = rows[place]
-        kicker = AsyncKicker[Any, Any](task_name=row.task, broker=self._broker, labels=self._labels(row))
+        kicker = AsyncKicker[Any, Any](task_name=row.task, broker=self._broker, labels=self._labels(row.task, row.run))
         try:
             await kicker.with_task_id(row.run).kiq()
         except SendTaskError as error:
@@ -69,7 +76,7 @@ class Sending:
 
     async def _add_some(self, rows: Sequence[OutboxRow], begin: int) -> dict[int, Exception]:
         """Do what the kicker and the broker do, for many messages in one round trip."""
-        messages = [await self._before(self._message(row)) for row in rows[begin : begin + _IN_A_BATCH]]
+        messages = [await self._before(self._message(row.task, row.run)) for row in rows[begin : begin + _IN_A_BATCH]]
         dumps = self._broker.formatter.dumps
         errors: dict[int, Exception] = {}
         for place, error in enumerate(await self._add([dumps(message) for message in messages]), start=begin):
@@ -80,12 +87,12 @@ class Sending:
                 errors[place].__cause__ = error
         return errors
 
-    def _message(self, row: OutboxRow) -> TaskiqMessage:
+    def _message(self, task: str, run: str) -> TaskiqMessage:
         labels: dict[str, str] = {}
         types: dict[str, int] = {}
-        for name, value in self._labels(row).items():
+        for name, value in self._labels(task, run).items():
             labels[name], types[name] = prepare_label(value)
-        return TaskiqMessage(task_id=row.run, task_name=row.task, labels=labels, labels_types=types, args=[], kwargs={})
+        return TaskiqMessage(task_id=run, task_name=task, labels=labels, labels_types=types, args=[], kwargs={})
 
     async def _before(self, message: TaskiqMessage) -> TaskiqMessage:
         for middleware in self._broker.middlewares:

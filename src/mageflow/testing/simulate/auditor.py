@@ -16,6 +16,7 @@ from mageflow.core.records import (
     WorkerRecord,
     advance_key,
     lapse_key,
+    replace,
 )
 from mageflow.core.status import OPEN_TRANSITIONS, TRANSITIONS, WAITING, RunStatus
 from mageflow.ports.engine import Delivered, Reported
@@ -81,6 +82,8 @@ class Auditor:
                     self._check_loss(process, before, after)
                 else:
                     self._check_end(process, before, after)
+        elif after.attempt:  # the worker whose end made it due has it already
+            self._check_claim(process, replace(after, status=RunStatus.QUEUED, attempt=0), after)
         if after.status.is_terminal:
             self._check_terminal(before, after)
         self._check_rows(after)

@@ -1,9 +1,13 @@
-"""An engine that pushes, and does all that an engine may do wrong: drop, delay, double, reorder, refuse."""
+"""An engine that pushes, and does all that an engine may do wrong: drop, delay, double, reorder, refuse.
+
+At times a worker goes on with what it has made due, and at times it is not brought what it keeps for that.
+"""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Collection, Sequence
 
 from mageflow.core.records import OutboxRow, RunRecord
 from mageflow.errors import StoreUnavailableError
@@ -19,9 +23,10 @@ _QUEUES = 2
 class Broker:
     """The server behind the engine: what is under way, and who is there to take it."""
 
-    def __init__(self, among: Processes, auditor: Auditor) -> None:
+    def __init__(self, among: Processes, auditor: Auditor, tasks: Collection[str]) -> None:
         self.among = among
         self.auditor = auditor
+        self.tasks = frozenset(tasks)
         self._consumers: dict[Process, tuple[Handler, asyncio.Semaphore]] = {}
 
     def enter(self, process: Process, handler: Handler, slots: int) -> None:
@@ -57,18 +62,39 @@ class Broker:
         process.spawn(self._hand(process, row, *self._consumers[process]))
 
     async def _hand(self, process: Process, row: OutboxRow, handler: Handler, slots: asyncio.Semaphore) -> None:
+        kept: str | None = None
         history = self.among.history
         async with slots:
             await process.step()
             history.count(process.name, "delivery", history.name(row.key))
             try:
-                delivered = await handler.deliver(row.run)
+                kept = await self._deliver(process, handler, row.run)
             except StoreUnavailableError:
                 history.count(process.name, "delivery failed", history.name(row.key))
                 if self.among.rng.random() < 0.5:
                     self.accept(row)
                 return
-        self.auditor.delivered(process, row.run, delivered)
+        while kept is not None:
+            async with slots:
+                kept = await self._go_on(process, handler, kept)
+
+    async def _deliver(self, process: Process, handler: Handler, run: str) -> str | None:
+        """Deliver a run; give what its worker goes on with."""
+        keeps = self.tasks if self.among.rng.random() < 0.5 else frozenset[str]()
+        delivered = await handler.deliver(run, keep=lambda: keeps)
+        self.auditor.delivered(process, run, delivered)
+        return delivered.kept.key if delivered.kept is not None else None
+
+    async def _go_on(self, process: Process, handler: Handler, run: str) -> str | None:
+        history = self.among.history
+        await process.step()
+        if self.among.rng.random() < 0.2:
+            history.count(process.name, "lets go", history.name(run))
+            with contextlib.suppress(StoreUnavailableError):  # the worker finds that it holds what it forgot
+                await handler.let_go(run)
+            return None
+        history.count(process.name, "goes on", history.name(run))
+        return await self._deliver(process, handler, run)
 
 
 class HostileEngine(Engine):

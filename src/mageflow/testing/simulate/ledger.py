@@ -17,7 +17,7 @@ from mageflow.core.records import (
     SignatureRecord,
     WorkerRecord,
 )
-from mageflow.core.replies import ClaimReply, Offer, Verdict
+from mageflow.core.replies import ClaimReply, EndReply, Offer, Verdict
 from mageflow.core.status import RunStatus
 from mageflow.ports.clock import Clock
 from mageflow.testing.simulate.process import Process, Processes
@@ -181,6 +181,8 @@ class Ledger:
             self.history.tell("-", f"{self.name(caused)} was caused by an earlier {self.name(key)}")
 
     def _note_claim(self, reply: Any) -> None:
+        if isinstance(reply, EndReply):
+            reply = reply.kept
         if isinstance(reply, ClaimReply) and reply.verdict is Verdict.CLAIMED and reply.run is not None:
             self.claims[reply.run.key, reply.run.attempt] = (reply.run.worker or "", _bound(reply.offer))
             if reply.offer is not None and reply.offer.received is not None and reply.run.cause is not None:

@@ -143,7 +143,7 @@ class World:
         self.ledger = Ledger(self.among, clock, LEASE)
         self.store = _Store(clock, self.ledger)
         self.auditor = Auditor(self.ledger)
-        self.broker = Broker(self.among, self.auditor) if rng.random() < 0.5 else None
+        self.broker = Broker(self.among, self.auditor, tuple(self.tasks)) if rng.random() < 0.5 else None
         self.failed: Counter[str] = Counter()
         self.orders = Orders(rng)
         self.workers: dict[Process, Worker] = {}
