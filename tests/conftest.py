@@ -8,15 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import settings
+from hypothesis import HealthCheck, settings
 
 from tests.contract_table import pytest_addoption, pytest_configure
 from tests.redis.servers import MISSING, Server, missing, programs
 
 __all__ = ["pytest_addoption", "pytest_configure"]
 
-# No deadline for a single example: a busy machine is no failure. The blob repeats a failing example anywhere.
-settings.register_profile("mageflow", deadline=None, print_blob=True)
+# No deadline for a single example, and none for making some: a busy machine is no failure. The blob repeats a failing
+# example anywhere.
+settings.register_profile("mageflow", deadline=None, print_blob=True, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("mageflow")
 
 # A shell starts what it runs in the background with Ctrl-C ignored, and so would every process that a test starts.

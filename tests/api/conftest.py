@@ -19,6 +19,7 @@ from mageflow.stores.memory import MemoryStore
 from mageflow.stores.redis import RedisStore
 from mageflow.stores.sqlite import SqliteStore
 from tests.api.flow_tasks import Log, register
+from tests.api.transacting import Begin
 from tests.redis.servers import Server
 
 Sign = Callable[..., Awaitable[Any]]
@@ -101,6 +102,17 @@ def face(request: pytest.FixtureRequest, mage: Mageflow) -> Face:
         mageflow.resume,
         mageflow.remove,
     )
+
+
+@pytest.fixture(params=["client", "module", "client, other name", "module, other name"])
+def begin(request: pytest.FixtureRequest, mage: Mageflow) -> Begin:
+    faces = {
+        "client": mage.transaction,
+        "module": mageflow.transaction,
+        "client, other name": mage.abounded_field,
+        "module, other name": mageflow.abounded_field,
+    }
+    return faces[request.param]
 
 
 class Gates:

@@ -41,11 +41,11 @@ async def test_a_delayed_run_waits_for_its_time(mage: Mageflow) -> None:
     async def later() -> None:
         return
 
-    run = await (await mage.sign(later)).start(options=RunOptions(delay=3600))
+    run = await (await mage.sign(later)).start(options=RunOptions(delay=9000))
     told = await mage.explain(run.id)
     assert (told.key, told.kind, told.task_name, told.status) == (run.id, "run", "later", "scheduled")
     assert told.reason.startswith("It was started to begin at ")
-    assert told.reason.endswith(": that is in 1 h 0 min.")
+    assert told.reason.endswith(": that is in 2 h 30 min.")
     assert told.waits_for is not None
     assert told.waits_for.startswith("its time, ")
     assert since(told) == run.created_at

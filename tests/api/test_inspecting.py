@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from mageflow.core.records import WorkerRecord
 from mageflow.ports.clock import SystemEntropy
 from mageflow.runtime.process import this_machine
 from mageflow.runtime.transact import Transactor
+from mageflow.stores.memory import MemoryStore
 from mageflow.stores.sqlite import SqliteStore
 from mageflow.testing.clock import ManualClock
 from tests.api.conftest import until_status, work
@@ -55,7 +57,22 @@ async def test_a_worker_whose_process_is_no_more_is_seen_to_be_gone(mage: Magefl
     assert (seen.gone, seen.beats) == (True, False), "it is not watched in vain"
 
 
-async def test_the_overview_counts_runs_as_people_see_them(mage: Mageflow) -> None:
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+async def timed(kind_of_store: str, clock: ManualClock, tmp_path: Path) -> AsyncIterator[Mageflow]:
+    """A client on a store whose time the test turns."""
+    store = MemoryStore(clock) if kind_of_store == "memory" else SqliteStore(tmp_path / "flows.db", clock=clock)
+    async with Mageflow(store=store) as mage:
+        yield mage
+
+
+async def test_the_overview_counts_runs_as_people_see_them(timed: Mageflow, clock: ManualClock) -> None:
+    mage = timed
+
     @mage.task
     async def step(msg: dict[str, int]) -> None:
         if msg:
@@ -66,11 +83,11 @@ async def test_the_overview_counts_runs_as_people_see_them(mage: Mageflow) -> No
     await signature.start({"x": 1})
     await work(mage)
     await signature.start()
-    soon = await signature.start(options=RunOptions(delay=0.01))
+    soon = await signature.start(options=RunOptions(delay=60))
     await signature.start(options=RunOptions(delay=3600))
-    async with asyncio.timeout(10):
-        while await soon.status() is not RunStatus.QUEUED:  # noqa: ASYNC110 - no event tells that a time has come
-            await asyncio.sleep(0.01)
+    assert await soon.status() is RunStatus.SCHEDULED
+    clock.advance(60)
+    assert await soon.status() is RunStatus.QUEUED
     seen = await mage.overview()
     counts = {status.value: count for status, count in seen.runs.items() if count}
     assert counts == {"scheduled": 1, "queued": 2, "succeeded": 1, "failed": 1}

@@ -150,11 +150,14 @@ async def test_the_last_two_members_end_at_once_in_two_processes_and_the_join_fi
     serve = ["-m", "mageflow.serving", "tests.api.joining:mage", "--concurrency", "1", "--grace", "5"]
     async with Mageflow(store=store) as mage:
         workers = [
-            await asyncio.create_subprocess_exec(sys.executable, *serve, env=environment, cwd=tmp_path)
+            await asyncio.create_subprocess_exec(
+                sys.executable, *serve, env=environment, cwd=tmp_path, stderr=asyncio.subprocess.PIPE
+            )
             for _ in range(2)
         ]
         try:
-            await _until_both_work(mage)
+            for process in workers:
+                await _until_it_serves(process)
             joined = await mage.sign("joined")
             members = [await mage.sign("meet", n=n) for n in (1, 2)]
             for turn in range(10):
@@ -172,13 +175,17 @@ async def test_the_last_two_members_end_at_once_in_two_processes_and_the_join_fi
             for process in workers:
                 if process.returncode is None:
                     process.terminate()
-                await process.wait()
+                await process.communicate()
 
 
-async def _until_both_work(mage: Mageflow) -> None:
-    async with asyncio.timeout(30):
-        while len([worker for worker in await mage.workers() if "meet" in worker.tasks]) < 2:  # noqa: ASYNC110
-            await asyncio.sleep(0.01)
+async def _until_it_serves(process: asyncio.subprocess.Process) -> None:
+    """Read what it says until it has announced itself."""
+    assert process.stderr is not None
+    said = b""
+    while b"is ready" not in said:
+        line = await process.stderr.readline()
+        assert line, f"it ended before it served:\n{said.decode()}"
+        said += line
 
 
 async def test_a_join_in_a_join_in_a_join(mage: Mageflow, face: Face, log: Log) -> None:

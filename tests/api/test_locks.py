@@ -155,8 +155,9 @@ async def test_an_exception_frees_it(mage: Mageflow, lock: Lock, signature: Sign
 async def test_a_holder_that_is_gone_frees_it_within_its_lease(
     mage: Mageflow, lock: Lock, signature: Signature[Any, Any]
 ) -> None:
-    assert await take(mage, signature.key, "gone", 0.2)
+    assert await take(mage, signature.key, "gone", 3600.0)
     assert not await take(mage, signature.key, "gone too, at the head of the line", 0.2)
+    assert await take(mage, signature.key, "gone", 0.2), "it was not gone yet, and renewed it for the last time"
     async with lock(signature, timeout=10):
         pass
 

@@ -3,14 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
-from contextlib import AbstractAsyncContextManager
-from typing import Any, cast
+from typing import Any
 
 import pytest
 
-import mageflow
 from mageflow import (
     Mageflow,
     RunHandle,
@@ -19,32 +15,16 @@ from mageflow import (
     SignatureNotFoundError,
     SwarmClosedError,
     SwarmConfig,
-    TransactionConflictError,
     TransactionError,
 )
-from mageflow.core.decision import Decide, Decision
-from mageflow.engines.local import LocalEngine
-from mageflow.errors import StoreUnavailableError
-from mageflow.ports.store import Filter, Store
+from mageflow.ports.store import Filter
 from tests.api.conftest import work
-
-Begin = Callable[[], AbstractAsyncContextManager[None]]
+from tests.api.transacting import Begin, records
 
 
 @pytest.fixture(params=["memory", "sqlite", "redis"])
 def kind_of_store(request: pytest.FixtureRequest) -> str:
     return str(request.param)
-
-
-@pytest.fixture(params=["client", "module", "client, other name", "module, other name"])
-def begin(request: pytest.FixtureRequest, mage: Mageflow) -> Begin:
-    faces = {
-        "client": mage.transaction,
-        "module": mageflow.transaction,
-        "client, other name": mage.abounded_field,
-        "module, other name": mageflow.abounded_field,
-    }
-    return faces[request.param]
 
 
 @pytest.fixture
@@ -57,53 +37,6 @@ def ran(mage: Mageflow) -> list[Any]:
         return msg.get("n")
 
     return ran
-
-
-async def records(mage: Mageflow) -> int:
-    kinds = ("signature", "members", "run")
-    return sum([await mage.store.count(Filter(kind=kind)) for kind in kinds])
-
-
-class Hostile:
-    """A store that counts commits, and loses the reply of those that it is told to, or refuses all."""
-
-    def __init__(self, store: Any) -> None:
-        self._store = store
-        self.commits = 0
-        self.lost = 0
-        self.refusing = False
-        self.meanwhile: Callable[[], Awaitable[object]] | None = None
-        """What others do before a commit whose reply was lost is repeated."""
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
-
-    async def transact(self, keys: Collection[str], decide: Decide, *, token: str) -> Decision:
-        if self.refusing:
-            raise StoreUnavailableError("out of reach")
-        self.commits += 1
-        decision: Decision = await self._store.transact(keys, decide, token=token)
-        if self.lost:
-            self.lost -= 1
-            if self.meanwhile is not None:
-                await self.meanwhile()
-            raise StoreUnavailableError("the reply was lost")
-        return decision
-
-
-@pytest.fixture
-def hostile(store: Store) -> Hostile:
-    return Hostile(store)
-
-
-@pytest.fixture
-async def client(hostile: Hostile) -> AsyncIterator[Mageflow]:
-    async with Mageflow(LocalEngine(), cast("Store", hostile)) as client:
-
-        @client.task
-        async def note(msg: dict[str, Any]) -> None: ...
-
-        yield client
 
 
 async def test_all_of_it_is_committed_at_the_end(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
@@ -182,148 +115,6 @@ async def test_bound_data_is_changed_like_a_dict_in_it_and_nowhere_else(mage: Ma
     assert signature.kwargs["a"] == 10
 
 
-async def test_it_is_one_commit(hostile: Hostile, client: Mageflow) -> None:
-    await client.sign("note")
-    hostile.commits = 0
-    async with client.transaction():
-        first = await client.sign("note")
-        second = await client.sign("note", success_callbacks=[first])
-        await second.start()
-        assert hostile.commits == 0
-    assert hostile.commits == 1
-    async with client.transaction():
-        pass
-    assert hostile.commits == 1
-
-
-async def test_a_lost_reply_repeats_nothing(hostile: Hostile, client: Mageflow) -> None:
-    there = await client.sign("note")
-    swarm = await client.swarm()
-    hostile.lost = 3
-    async with client.transaction():
-        await there.success_callbacks.aappend(there)
-        await there.success_callbacks.aappend(there)
-        for _ in range(40):
-            await swarm.add_task(there)
-        await there.start()
-    assert hostile.lost == 0
-    await there.refresh()
-    await swarm.refresh()
-    assert len(there.success_callbacks) == 2
-    assert len(swarm.tasks) == 40
-    assert await hostile.count(Filter()) == 1
-
-
-@pytest.mark.parametrize("together", [False, True], ids=["alone", "in a transaction"])
-async def test_what_is_added_with_a_lost_reply_is_added_once_though_others_wrote_meanwhile(
-    hostile: Hostile, client: Mageflow, together: bool
-) -> None:
-    """The record is another's by then: nothing on it tells that the commit succeeded."""
-    there = await client.sign("note")
-    swarm = await client.swarm()
-
-    async def others() -> None:
-        lost, hostile.lost = hostile.lost, 0
-        await there.kwargs.aupdate(n=hostile.commits)
-        await swarm.kwargs.aupdate(n=hostile.commits)
-        for _ in range(40):
-            await swarm.add_task(there)
-        hostile.lost = lost
-
-    hostile.meanwhile = others
-    async with client.transaction() if together else contextlib.nullcontext():
-        hostile.lost = 2
-        await there.success_callbacks.aappend(there)
-        hostile.lost = 2
-        await swarm.error_callbacks.aappend(there)
-        hostile.lost = 2
-        await swarm.add_task(there)
-    assert hostile.lost == 0
-    await there.refresh()
-    await swarm.refresh()
-    assert len(there.success_callbacks) == 1
-    assert len(swarm.error_callbacks) == 1
-    assert len(swarm.tasks) == 1 + (80 if together else 3 * 80)
-
-
-async def test_a_crash_before_the_commit_leaves_nothing_and_one_after_it_everything(
-    hostile: Hostile, client: Mageflow
-) -> None:
-    there = await client.sign("note", n=0)
-    kernel = client._kernel  # pyright: ignore[reportPrivateUsage]
-    kernel.tx._patience = 0.0  # pyright: ignore[reportPrivateUsage]
-
-    async def block() -> None:
-        async with client.transaction():
-            there.kwargs["n"] = 1
-            await (await client.sign("note")).start()
-
-    hostile.refusing = True
-    with pytest.raises(StoreUnavailableError):
-        await block()
-    await there.refresh()
-    assert (dict(there.kwargs), await records(client)) == ({"n": 0}, 1)
-    hostile.refusing, hostile.lost = False, 1
-    with pytest.raises(StoreUnavailableError):
-        await block()
-    await there.refresh()
-    assert (dict(there.kwargs), await records(client)) == ({"n": 1}, 3)
-
-
-async def test_what_is_gone_by_the_end_aborts_all_of_it(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
-    callback = await mage.sign("note")
-
-    async def block() -> None:
-        async with begin():
-            await (await mage.sign("note")).start()
-            await mage.sign("note", success_callbacks=[callback])
-            await elsewhere(callback.remove())
-
-    with pytest.raises(SignatureNotFoundError, match=callback.key) as caught:
-        await block()
-    assert any("nothing of the transaction" in note for note in caught.value.__notes__)
-    assert await records(mage) == 0
-
-
-async def elsewhere(asked: Any) -> Any:
-    """Do it as another process would: not in the transaction of the test."""
-    import contextvars
-
-    return await asyncio.get_running_loop().create_task(asked, context=contextvars.Context())
-
-
-async def test_a_swarm_that_was_closed_meanwhile_aborts_all_of_it(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
-    swarm = await mage.swarm()
-    before = await records(mage)
-
-    async def block() -> None:
-        async with begin():
-            member = await mage.sign("note")
-            await swarm.add_task(member)
-            await elsewhere(swarm.close_swarm())
-
-    with pytest.raises(SwarmClosedError):
-        await block()
-    assert await records(mage) == before
-
-
-async def test_a_swarm_that_somebody_else_opened_meanwhile_is_a_conflict(
-    mage: Mageflow, begin: Begin, ran: list[Any]
-) -> None:
-    swarm = await mage.swarm()
-
-    async def block() -> None:
-        async with begin():
-            await mage.sign("note")
-            await swarm.start()
-            await elsewhere(swarm.start())
-
-    with pytest.raises(TransactionConflictError):
-        await block()
-    assert len(await mage.find_runs()) == 1
-    assert await mage.store.count(Filter(kind="signature")) == 1
-
-
 async def test_what_is_refused_at_once_leaves_the_rest(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
     swarm = await mage.swarm(is_swarm_closed=True)
     async with begin():
@@ -335,32 +126,6 @@ async def test_what_is_refused_at_once_leaves_the_rest(mage: Mageflow, begin: Be
         handle = await first.start({})
     await work(mage)
     assert await handle.result(timeout=10) == 1
-
-
-async def test_changes_of_others_are_kept(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
-    signature = await mage.sign("note", a=1, b=1)
-    other = await mage.load_signature(signature.key)
-    assert other is not None
-    async with begin():
-        await signature.kwargs.aupdate(a=2)
-        await elsewhere(other.kwargs.aupdate(b=2, c=2))
-    await signature.refresh()
-    assert signature.kwargs == {"a": 2, "b": 2, "c": 2}
-
-
-async def test_transactions_that_overlap_each_commit_once(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:
-    counter = await mage.sign("note")
-
-    async def add(n: int) -> None:
-        async with begin():
-            await counter.kwargs.aupdate({f"k{n}": n})
-            callback = await mage.sign("note", n=n)
-            await counter.done_callbacks.aappend(callback)
-
-    await asyncio.gather(*(add(n) for n in range(20)))
-    await counter.refresh()
-    assert counter.kwargs == {f"k{n}": n for n in range(20)}
-    assert len(set(counter.done_callbacks)) == 20
 
 
 async def test_what_is_done_side_by_side_in_a_block_belongs_to_it(mage: Mageflow, begin: Begin, ran: list[Any]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import mageflow
 from mageflow import (
     Mageflow,
+    RunInfo,
     RunStatus,
     current_run,
 )
@@ -33,15 +34,21 @@ async def test_settled_waits_for_all_that_a_run_caused(mage: Mageflow, sign: Sig
 
 
 async def test_the_events_of_a_run_end_with_its_end(mage: Mageflow, sign: Sign) -> None:
+    looked = asyncio.Event()
+
     @mage.task(retries=1)
     async def flaky() -> int:
+        await looked.wait()
         if current_run().attempt == 1:
             raise RuntimeError
         return 5
 
     handle = await (await sign(flaky)).start()
+    seen: list[RunInfo] = []
     async with mage.worker():
-        seen = [info async for info in handle.events()]
+        async for info in handle.events():
+            seen.append(info)
+            looked.set()
     assert seen[0].status in (RunStatus.QUEUED, RunStatus.RUNNING)
     assert (seen[-1].status, seen[-1].result, seen[-1].attempts) == (RunStatus.SUCCEEDED, 5, 2)
     assert [info.status async for info in handle.events()] == [RunStatus.SUCCEEDED]

@@ -41,22 +41,24 @@ class HeldFile:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._content = path.read_bytes()
-        path.unlink()
-        os.mkfifo(path)
+        pipe = path.with_suffix(".pipe")
+        os.mkfifo(pipe)
+        pipe.replace(path)  # at no moment is there nothing
 
     def read_once(self) -> None:
         """Let go who reads it now, if somebody does; whoever reads it next waits again."""
         with contextlib.suppress(OSError):  # nobody does
             end = os.open(self._path, os.O_WRONLY | os.O_NONBLOCK)
             try:
-                os.write(end, self._content[:1000])
+                os.write(end, self._content[: self._content.rindex(b"\n", 0, 1000) + 1])  # that parses too
             finally:
                 os.close(end)
 
     def as_it_was(self) -> None:
         """Put the file back."""
-        self._path.unlink()
-        self._path.write_bytes(self._content)
+        again = self._path.with_suffix(".again")
+        again.write_bytes(self._content)
+        again.replace(self._path)
 
 
 def refusal(done: subprocess.CompletedProcess[str]) -> str:

@@ -17,6 +17,10 @@ import pytest
 from mageflow import RunInfo
 from tests.cli.processes import MAGEFLOW, environment, mageflow, refusal
 
+# `dev` and its workers are processes, each of which has much to import, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+PATIENCE = 100
+
 APP = """\
 import logging
 from mageflow import Mageflow
@@ -182,7 +186,7 @@ class Dev:
 
     def until(self, words: str) -> None:
         """Read on until these words are said."""
-        until = time.monotonic() + 30
+        until = time.monotonic() + PATIENCE
         while not re.search(words, self.said):
             ready = select.select([self._ours], [], [], max(0.0, until - time.monotonic()))[0]
             piece = os.read(self._ours, 65536) if ready else b""
@@ -192,7 +196,7 @@ class Dev:
     def end(self) -> None:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(20)
+            self.process.wait(PATIENCE)
         os.close(self._ours)
 
 
@@ -224,7 +228,7 @@ def test_dev_says_what_happens_and_begins_anew_when_a_file_changes(project: Path
     app.write_text(app.read_text().replace("1 / 0\n", ""))
     dev.until(r"(?s)ZeroDivisionError.*is ready")
     dev.process.send_signal(signal.SIGINT)
-    assert dev.process.wait(20) == 0
+    assert dev.process.wait(PATIENCE) == 0
     assert "Traceback" not in dev.said
 
 
@@ -256,5 +260,5 @@ def test_a_worker_logs_in_the_same_form(project: Path) -> None:
         assert re.fullmatch(rf"[-0-9]+ [:0-9]+,\d+ INFO    mageflow\.serving: {ready}\n", line)
     finally:
         process.send_signal(signal.SIGTERM)
-        process.communicate(timeout=20)
+        process.communicate(timeout=PATIENCE)
     assert process.returncode == 0

@@ -22,6 +22,10 @@ import pytest
 from mageflow import Mageflow, RunInfo
 from tests.cli.processes import MAGEFLOW, HeldFile, environment, mageflow, refusal
 
+# A demo is some processes, each of which has much to import, on a machine that may be busy.
+pytestmark = pytest.mark.timeout(400)
+PATIENCE = 100
+
 GOOD = b"""\
 import os
 
@@ -168,15 +172,15 @@ def test_on_a_terminal_a_bar_shows_the_progress(folder: Path, tmp_path: Path) ->
     )
     os.close(theirs)
     said = read_terminal(ours)
-    assert process.wait(20) == 0, said
+    assert process.wait(PATIENCE) == 0, said
     assert "6/6 3 failed" in re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace("  ", " ")
     assert "26 runs in" in said
 
 
 def read_terminal(terminal: int) -> str:
     said = b""
-    until = time.monotonic() + 40
-    while time.monotonic() < until and select.select([terminal], [], [], 40)[0]:
+    until = time.monotonic() + PATIENCE
+    while time.monotonic() < until and select.select([terminal], [], [], PATIENCE)[0]:
         try:
             piece = os.read(terminal, 65536)
         except OSError:  # Linux says so when the other end is closed
@@ -234,7 +238,7 @@ async def half_done(process: subprocess.Popen[str], large: Path) -> tuple[str, H
 
     More of them are done by the time that a signal is heard, but never all.
     """
-    until = time.monotonic() + 40
+    until = time.monotonic() + PATIENCE
     assert process.stdout is not None
     said = process.stdout.readline()  # it knows by now which files there are
     held = HeldFile(large / "m9.py")
@@ -258,7 +262,7 @@ async def files_done(mage: Mageflow) -> int:
 
 async def workers_gone(where: Path) -> None:
     async with Mageflow(store=where / "mageflow-demo.db") as mage:
-        until = time.monotonic() + 20
+        until = time.monotonic() + PATIENCE
         while [worker for worker in await mage.workers() if not worker.gone]:
             assert time.monotonic() < until, "its workers go on without it"
             await asyncio.sleep(0.02)
@@ -272,7 +276,7 @@ async def test_interrupted_half_way_and_started_again_it_reads_no_file_twice(lar
     said, held = await half_done(process, large)
     process.send_signal(signal.SIGINT if how == "Ctrl-C" else signal.SIGKILL)
     held.read_once()
-    more, complained = process.communicate(timeout=40)
+    more, complained = process.communicate(timeout=PATIENCE)
     if how == "Ctrl-C":
         assert process.returncode == 130
         first, last = complained.splitlines()
@@ -318,7 +322,7 @@ async def test_fresh_begins_anew_and_so_does_another_folder(large: Path, folder:
     held.as_it_was()
     (first,) = await runs_of(where, task_name="examine_folder")
     process = begin(large, "--fresh")  # while the workers of the killed one may still be there
-    until = time.monotonic() + 20
+    until = time.monotonic() + PATIENCE
     while not (fresh := await runs_of(where, task_name="examine_folder")) or first in fresh:
         assert time.monotonic() < until
         await asyncio.sleep(0.02)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
-from mageflow import Explanation
+from mageflow import Explanation, Mageflow, RunStatus
+from mageflow.testing.contracts.engines.acting import until_status
 from tests.cli.conftest import Stock, Work
 from tests.cli.processes import MAGEFLOW, mageflow, refusal
 
@@ -70,10 +71,12 @@ def test_ls_says_beside_the_output_that_nobody_takes_what_is_due(stock: Stock) -
     assert mageflow("ls", "--store", stock.store, "--status", "failed").stderr == ""
 
 
-def test_a_running_run_names_its_worker_and_its_pulse(served: Work) -> None:
+async def test_a_running_run_names_its_worker_and_its_pulse(served: Work) -> None:
     begun = mageflow("run", "sleep", "{}", "--store", served.store).stdout.strip()
+    async with Mageflow(store=served.path) as mage:
+        run = await mage.load_run(begun)
+        assert run is not None
+        await until_status(run, RunStatus.RUNNING)
     told = mageflow("explain", begun, "--store", served.store).stdout
-    if "queued" in told.splitlines()[0]:  # the worker had not looked yet
-        told = mageflow("explain", begun, "--store", served.store).stdout
     assert f"Its body runs in the worker press (process {served.process.pid} on " in told
     assert ", attempt 1, and the worker beats." in told

@@ -96,7 +96,7 @@ def test_ctrl_c_while_it_waits_leaves_the_run_alone(stock: Stock) -> None:
     hint = process.stderr.readline()  # said after two seconds of waiting in vain
     assert "is queued. It is due, but no worker is running" in hint
     process.send_signal(signal.SIGINT)
-    said, complained = process.communicate(timeout=20)
+    said, complained = process.communicate(timeout=60)
     assert (process.returncode, said) == (130, "")
     run_id = hint.split()[1]
     first, last = complained.splitlines()

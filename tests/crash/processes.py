@@ -10,28 +10,44 @@ import subprocess
 import sys
 import time
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["APP", "LONG", "PATIENCE", "Workers", "cpu_seconds", "until"]
+__all__ = ["APP", "LONG", "PATIENCE", "Standstill", "Workers", "cpu_seconds", "until"]
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = "tests.crash.program:mage"
 PATIENCE = 40.0
+_LOOK_EVERY = 0.005
+_STANDSTILL = 0.05
 LONG = bool(os.environ.get("LONG_TESTS"))
 """Whether the long forms are wanted: `LONG_TESTS=1 make test`."""
 
 
-async def until(arrived: Callable[[], bool | Awaitable[bool]], why: Callable[[], str] = str) -> None:
-    """Wait for what other processes do."""
+@dataclass(frozen=True)
+class Standstill:
+    """A while in which a busy machine lets a process wait."""
+
+    until: float
+    seconds: float
+
+
+async def until(arrived: Callable[[], bool | Awaitable[bool]], why: Callable[[], str] = str) -> list[Standstill]:
+    """Wait for what other processes do; give when meanwhile this machine had no time for this process."""
     deadline = time.monotonic() + PATIENCE
+    stood: list[Standstill] = []
     while True:
+        looked = time.perf_counter()
         found = arrived()
         if found if isinstance(found, bool) else await found:
-            return
+            return stood
         if time.monotonic() > deadline:
             raise AssertionError(f"it never came\n{why()}")
-        await asyncio.sleep(0.005)
+        await asyncio.sleep(_LOOK_EVERY)
+        now = time.perf_counter()
+        if now - looked > _STANDSTILL:
+            stood.append(Standstill(until=now, seconds=now - looked))
 
 
 class Workers:

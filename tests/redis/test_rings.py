@@ -15,7 +15,7 @@ from mageflow.testing.clock import ManualClock
 from mageflow.testing.contracts.acting import Actor, put
 from tests.redis.servers import Server
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 class Bell:

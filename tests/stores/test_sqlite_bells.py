@@ -19,7 +19,7 @@ from mageflow.testing.contracts.rings import Bell
 
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="there are no Unix sockets here")
 
-PATIENCE = 10.0
+PATIENCE = 40.0
 
 
 @pytest.fixture(params=["a short path", "a path longer than that of a socket may be"])

@@ -100,8 +100,8 @@ class Inspection:
 
     async def _watch(self, workers: list[str], seconds: float) -> set[str]:
         """Give those of `workers` whose beat moves within `seconds`."""
-        begun = perf_counter()
         before = await self._kernel.store.beats()
+        begun = perf_counter()  # a first look that took long leaves the second one its time
         waited_for = {key for key in workers if key in before}
         beating: set[str] = set()
         while waited_for - beating and perf_counter() - begun < seconds:

@@ -169,6 +169,20 @@ class FakeServer:
         for workflow in workflows:
             self.workflows[workflow.name] = workflow
 
+    def close(self) -> None:
+        """End the loop, and what is still on it; a delivery of the last moment is begun, so that it can end."""
+        self.loop.call_soon_threadsafe(self.loop.stop)
+        self.thread.join(60)
+        self.loop.run_until_complete(self._end_the_rest())
+        self.loop.close()
+
+    async def _end_the_rest(self) -> None:
+        rest = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in rest:
+            task.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=60)
+
 
 @contextlib.contextmanager
 def fake_server(patch: Any) -> Generator[FakeServer]:
@@ -189,6 +203,4 @@ def fake_server(patch: Any) -> Generator[FakeServer]:
     try:
         yield server
     finally:
-        server.loop.call_soon_threadsafe(server.loop.stop)
-        server.thread.join(5)
-        server.loop.close()
+        server.close()

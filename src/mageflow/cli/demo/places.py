@@ -29,7 +29,7 @@ _GRACE = 2.0
 _BODIES = 4
 """At once in each process. A thread holds the interpreter while it parses; a few keep it busy."""
 _SERVERS_GRACE = 3.0
-"""Seconds that Taskiq's and Hatchet's workers have to end; Taskiq's may wait for a message that never comes."""
+"""Seconds that Taskiq's and Hatchet's workers have to end; what is left of them is killed then."""
 _REACHED_WITHIN = 5.0
 _PROGRAM = "mageflow.cli.demo.program"
 # From where mageflow itself is imported: nothing in the user's folder can be taken for a module of the program's.

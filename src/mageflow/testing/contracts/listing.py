@@ -24,7 +24,7 @@ from mageflow.testing.contracts.acting import Actor, beat, failed, put
 
 __all__ = ["ListingContract"]
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 async def pages(store: Store, where: Filter, limit: int) -> list[list[str]]:

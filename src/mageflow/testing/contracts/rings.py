@@ -13,7 +13,7 @@ from mageflow.testing.contracts.acting import Actor
 
 __all__ = ["RingContract"]
 
-PATIENCE = 5.0
+PATIENCE = 30.0
 
 
 class Bell:

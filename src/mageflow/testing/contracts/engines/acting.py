@@ -1,8 +1,9 @@
-"""What the tests of engines share: a client, and waiting for a status."""
+"""What the tests of engines share: a client, and waiting for a body or a status."""
 
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -11,7 +12,7 @@ import pytest
 from mageflow import Mageflow, MageflowConfig, RunHandle, RunStatus
 from mageflow.ports.engine import Engine
 
-__all__ = ["PATIENCE", "EngineTests", "Wrap", "until_status"]
+__all__ = ["PATIENCE", "Begun", "EngineTests", "Wrap", "until_status"]
 
 PATIENCE = 30.0
 
@@ -36,6 +37,20 @@ class EngineTests:
         """A client on the engine; its lost deliveries are made good soon."""
         async with Mageflow(engine, store, config=MageflowConfig(lease=5.0, redeliver_after=1.0)) as client:
             yield client
+
+
+class Begun:
+    """A body's word that it runs. A run is `running` before its body is, and the body may be in another thread."""
+
+    def __init__(self) -> None:
+        self._said = threading.Event()
+
+    def say(self) -> None:
+        self._said.set()
+
+    async def heard(self) -> None:
+        """Wait until the body runs."""
+        assert await asyncio.to_thread(self._said.wait, PATIENCE), "no body began"
 
 
 async def until_status(handle: RunHandle[Any], status: RunStatus) -> None:

@@ -188,7 +188,7 @@ class TestsOfFlows(EngineTests):
 
         async with mage.worker():
             handle = await (await mage.sign(late, run_options=RunOptions(delay=0.3))).start()
-            assert await handle.status() is RunStatus.SCHEDULED
+            assert handle.seen.status is RunStatus.SCHEDULED, "as it was made"
             await handle.result(timeout=PATIENCE)
         info = await handle.info()
         assert info.started_at is not None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from mageflow import Mageflow, RunCancelledError, RunFailedError, RunOptions, RunStatus, current_run
-from mageflow.testing.contracts.engines.acting import PATIENCE, EngineTests, until_status
+from mageflow.testing.contracts.engines.acting import PATIENCE, Begun, EngineTests, until_status
 
 __all__ = ["TestsOfSteering"]
 
@@ -19,11 +19,12 @@ class TestsOfSteering(EngineTests):
     """Runs can be stopped, held and let go on every engine."""
 
     async def test_a_cancel_reaches_a_body_that_runs(self, mage: Mageflow) -> None:
-        stopped = asyncio.Event()
+        begun, stopped = Begun(), asyncio.Event()
         told: list[str] = []
 
         @mage.task
         async def forever() -> None:
+            begun.say()
             try:
                 await asyncio.Event().wait()
             finally:
@@ -35,7 +36,7 @@ class TestsOfSteering(EngineTests):
 
         async with mage.worker():
             handle = await (await mage.sign(forever, done_callbacks=[done])).start()
-            await until_status(handle, RunStatus.RUNNING)
+            await begun.heard()
             await handle.cancel()
             with pytest.raises(RunCancelledError):
                 await handle.result(timeout=PATIENCE)
@@ -71,19 +72,20 @@ class TestsOfSteering(EngineTests):
             assert await handle.result(timeout=PATIENCE) == 1
 
     async def test_an_interrupted_body_stops_and_runs_again_when_resumed(self, mage: Mageflow) -> None:
-        bodies = 0
+        begun, bodies = Begun(), 0
 
         @mage.task
         async def long() -> int:
             nonlocal bodies
             bodies += 1
+            begun.say()
             if current_run().attempt == 1:
                 await asyncio.Event().wait()
             return current_run().attempt
 
         async with mage.worker():
             handle = await (await mage.sign(long)).start()
-            await until_status(handle, RunStatus.RUNNING)
+            await begun.heard()
             await handle.interrupt()
             await until_status(handle, RunStatus.INTERRUPTED)
             await handle.resume()
@@ -91,12 +93,12 @@ class TestsOfSteering(EngineTests):
         assert bodies == 2
 
     async def test_a_chain_that_is_suspended_stops_before_its_next_step(self, mage: Mageflow) -> None:
-        begun, gate = asyncio.Event(), asyncio.Event()
+        begun, gate = Begun(), asyncio.Event()
         steps: list[int] = []
 
         @mage.task
         async def first() -> None:
-            begun.set()
+            begun.say()
             await gate.wait()
             steps.append(1)
 
@@ -106,7 +108,7 @@ class TestsOfSteering(EngineTests):
 
         async with mage.worker():
             handle = await (await mage.chain([first, second])).start()
-            await begun.wait()
+            await begun.heard()
             await handle.suspend()
             gate.set()
         assert steps == [1]
