@@ -181,6 +181,28 @@ async def test_a_worker_that_leaves_gives_up_what_it_keeps(
             assert await run.result(timeout=20) == 2
 
 
+async def test_the_worker_that_keeps_a_run_is_the_one_that_begins_it(
+    mage: Mageflow, broker: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another worker of the process has come meanwhile: it would find the run held, and nobody would begin it."""
+    handed: list[tuple[Listening, bytes, Callable[[], None]]] = []
+    came = asyncio.Event()
+    hand_over = Listening.hand_over
+
+    def later(self: Listening, message: bytes, unheard: Callable[[], None]) -> None:
+        handed.append((self, message, unheard))
+        came.set()
+
+    monkeypatch.setattr(Listening, "hand_over", later)
+    async with mage, mage.worker():
+        run = await (await mage.chain(["one", "more"])).start()
+        await asyncio.wait_for(came.wait(), 20)
+        async with mage.worker():
+            monkeypatch.undo()
+            hand_over(*handed[0])
+            assert await run.result(timeout=20) == 2
+
+
 # The listener
 
 

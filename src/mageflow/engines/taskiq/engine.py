@@ -75,6 +75,8 @@ class TaskiqEngine(Engine):
         self._broker = broker
         self._route = _route_of(broker)
         self._handlers: list[Handler] = []
+        self._leaving: Handler | None = None
+        """The one that has left last: it holds back what still comes."""
         self._crossed: set[str] = set()
         self._deliveries: set[asyncio.Task[Delivered]] = set()  # the event loop itself holds tasks weakly
         self._hosting = Hosting(broker)
@@ -136,14 +138,18 @@ class TaskiqEngine(Engine):
     async def serve(self, handler: Handler, *, concurrency: int) -> None:
         """Receive here, or let Taskiq's own receiver bring what comes."""
         self._handlers.append(handler)
-        if self._hosting.is_hosted or isinstance(self._broker, InMemoryBroker):
-            await asyncio.get_running_loop().create_future()
-        else:
-            await receive(self._broker, concurrency)
+        try:
+            if self._hosting.is_hosted or isinstance(self._broker, InMemoryBroker):
+                await asyncio.get_running_loop().create_future()
+            else:
+                await receive(self._broker, concurrency)
+        finally:
+            self._handlers.remove(handler)
+            self._leaving = handler
+            self._going_on.forget(handler)
 
     async def aclose(self) -> None:
-        if self._handlers:
-            self._handlers.pop()
+        self._leaving = None
         await self._hosting.aclose()
 
     # Runs
@@ -176,13 +182,14 @@ class TaskiqEngine(Engine):
             AttemptFailedError: the attempt failed.
             NotServedError: there is no worker; the outbox delivers again.
         """
-        if not self._handlers:
+        handler = self._handlers[-1] if self._handlers else self._leaving
+        if handler is None:
             raise NotServedError(
                 f"run {run} came to a process without a worker of mageflow; start it with `taskiq worker` on the "
                 "broker that the client was made with, or enter mage.worker()"
             )
         inject = _giving(injected) if injected else None
-        delivery = asyncio.create_task(self._going_on.deliver(self._handlers[-1], task, run, inject))
+        delivery = asyncio.create_task(self._going_on.deliver(handler, task, run, inject))
         self._deliveries.add(delivery)
         delivery.add_done_callback(self._deliveries.discard)
         return _told(await asyncio.shield(delivery))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Collection
-from typing import Any
+from typing import Any, NamedTuple
 
 from taskiq import AsyncBroker
 
@@ -27,6 +27,14 @@ _HEARD_WITHIN = 1.0
 or have no place for it after all."""
 
 
+class _Handed(NamedTuple):
+    handler: Handler
+    """Whose worker holds the run."""
+    came: float
+    """When the message came that led to it, by the loop's time."""
+    giving_up: asyncio.TimerHandle
+
+
 class GoingOn:
     """Delivers runs, and hands over what their workers go on with to the receiver of this process.
 
@@ -43,8 +51,8 @@ class GoingOn:
         self._known: set[str] = set()
         self._alike: dict[str, frozenset[str]] = {}
         """By task: those whose messages carry the same labels, and so come by the same queue."""
-        self._handed: dict[str, tuple[float, asyncio.TimerHandle]] = {}
-        """When the messages came that led to what was handed over, by run; and what gives it up."""
+        self._handed: dict[str, _Handed] = {}
+        """What was handed over and not begun yet, by run."""
         self._given_up: set[asyncio.Task[None]] = set()  # the event loop itself holds tasks weakly
 
     def learn(self, task: str) -> None:
@@ -52,13 +60,19 @@ class GoingOn:
         self._known.add(task)
         self._alike.clear()
 
+    def forget(self, handler: Handler) -> None:
+        """Know nothing any more of what this one's worker holds: it leaves, and gives up what was not begun."""
+        for run in [run for run, handed in self._handed.items() if handed.handler is handler]:
+            self._handed.pop(run).giving_up.cancel()
+
     async def deliver(self, handler: Handler, task: str, run: str, inject: Inject | None) -> Delivered:
         """Have the run of one delivery executed, and hand over what its worker goes on with."""
         loop = asyncio.get_running_loop()
         came = loop.time()
-        if run in self._handed:
-            came, alarm = self._handed.pop(run)
-            alarm.cancel()
+        handed = self._handed.pop(run, None)
+        if handed is not None:
+            handler, came = handed.handler, handed.came
+            handed.giving_up.cancel()
 
         def keep() -> Collection[str]:
             if not self._listening.is_open or loop.time() - came > _TURN:
@@ -88,7 +102,8 @@ class GoingOn:
         if not self._listening.is_open:
             give_up()
             return
-        self._handed[run] = (came, asyncio.get_running_loop().call_later(_HEARD_WITHIN, give_up))
+        giving_up = asyncio.get_running_loop().call_later(_HEARD_WITHIN, give_up)
+        self._handed[run] = _Handed(handler, came, giving_up)
         self._listening.hand_over(message.message, give_up)
 
     def _by_the_same_queue(self, task: str) -> frozenset[str]:
