@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import pytest
 from pydantic import BaseModel
-from taskiq import AsyncBroker, BrokerMessage, TaskiqDepends, TaskiqMessage, TaskiqMiddleware
+from taskiq import AckableMessage, AsyncBroker, BrokerMessage, TaskiqDepends, TaskiqMessage, TaskiqMiddleware
 from taskiq.receiver import Receiver
 
 from mageflow import Mageflow, ReturnValue, SwarmConfig
@@ -206,6 +206,17 @@ async def test_the_worker_that_keeps_a_run_is_the_one_that_begins_it(
 # The listener
 
 
+async def handed_while_it_waited(broker: Queue) -> AsyncGenerator[bytes | AckableMessage, None]:
+    """Give a listener that was handed a message while it waited for one of the broker's, and has given it."""
+    heard = Listening.on(broker)
+    messages = broker.listen()
+    waiting = asyncio.create_task(anext(messages))
+    await broker.listened.wait()
+    heard.hand_over(b"ours", lambda: None)
+    assert await waiting == b"ours"
+    return messages
+
+
 async def test_what_is_handed_over_is_heard_before_what_comes(broker: Queue) -> None:
     heard = Listening.on(broker)
     messages = broker.listen()
@@ -217,27 +228,17 @@ async def test_what_is_handed_over_is_heard_before_what_comes(broker: Queue) -> 
 
 
 async def test_a_listener_that_waits_hears_at_once(broker: Queue) -> None:
-    heard = Listening.on(broker)
-    messages = broker.listen()
-    waiting = asyncio.create_task(anext(messages))
-    await broker.listened.wait()
-    heard.hand_over(b"ours", lambda: None)
-    assert await waiting == b"ours"
+    messages = await handed_while_it_waited(broker)
     broker.queue.put_nowait(b"theirs")
     assert await anext(messages) == b"theirs"
     await messages.aclose()
-    assert not heard.is_open
+    assert not Listening.on(broker).is_open
 
 
 async def test_what_comes_unasked_goes_back_to_the_broker(broker: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     """The receiver was given a run that goes on, and has no place for what it had asked for before."""
     monkeypatch.setattr(listening, "_UNASKED", 0.0)
-    heard = Listening.on(broker)
-    messages = broker.listen()
-    waiting = asyncio.create_task(anext(messages))
-    await broker.listened.wait()
-    heard.hand_over(b"ours", lambda: None)
-    assert await waiting == b"ours"
+    messages = await handed_while_it_waited(broker)
     theirs = await a_message(broker, "theirs")
     await broker.has_carried(2)
     assert await anext(messages) == theirs
@@ -245,12 +246,7 @@ async def test_what_comes_unasked_goes_back_to_the_broker(broker: Queue, monkeyp
 
 
 async def test_what_comes_while_a_listener_ends_goes_back_to_the_broker(broker: Queue) -> None:
-    heard = Listening.on(broker)
-    messages = broker.listen()
-    waiting = asyncio.create_task(anext(messages))
-    await broker.listened.wait()
-    heard.hand_over(b"ours", lambda: None)
-    assert await waiting == b"ours"
+    messages = await handed_while_it_waited(broker)
     theirs = await a_message(broker, "theirs")
     async with asyncio.timeout(20):
         await broker.taken.wait()
