@@ -16,7 +16,7 @@ from typing import Any, Self
 from hatchet_sdk import Worker
 from hatchet_sdk.worker.worker import LifespanFn, WorkerStartOptions, WorkerStatus
 
-from mageflow.engines.hatchet import HatchetEngine, loop_of
+from mageflow.engines.hatchet import HatchetEngine, end_listeners, loop_of, stop_listening
 from mageflow.errors import ConfigurationError
 from mageflow.runtime.kernel import Kernel
 from mageflow.runtime.worker import WorkerSettings
@@ -27,12 +27,16 @@ __all__ = ["HatchetWorker"]
 logger = logging.getLogger("mageflow.hatchet")
 
 _LOOK_EVERY = 0.05
+_BEGINS = (WorkerStatus.INITIALIZED, WorkerStatus.STARTING)
+_DOES_NOT_LISTEN = (*_BEGINS, WorkerStatus.UNHEALTHY)
 _ENDED = (
     "the Hatchet worker has ended before its program, and what is due waits for another one; its log says why (most "
     "often: the program starts a worker when it is imported, outside of `if __name__ == '__main__':`)"
 )
 _ENDS_WITHIN = 20.0
 """Seconds that the Hatchet worker's own end may take, beside the grace of its bodies."""
+_LISTENER_ENDS_WITHIN = 10.0
+"""Seconds that its listener process has after that, to send what bodies have ended with."""
 
 
 class HatchetWorker(WorkerContext, Worker):
@@ -82,7 +86,30 @@ class HatchetWorker(WorkerContext, Worker):
         # stopped all bodies and deliveries for more than a tenth of a second to look at it.
         gc.collect()
         gc.freeze()
-        Worker.start(self, options)
+        self._listen(options)
+
+    def _listen(self, options: WorkerStartOptions | None = None) -> None:
+        """Be Hatchet's worker until it ends, and leave no process behind that the end of the program would wait for."""
+        try:
+            Worker.start(self, options)
+        finally:
+            killed = end_listeners(self, _LISTENER_ENDS_WITHIN)
+            if killed:
+                logger.warning(
+                    "the listener process %s of the Hatchet worker %s did not stop within %s s, and was killed; a run "
+                    "whose end it had not sent is brought again by Hatchet",
+                    killed[0],
+                    self.name,
+                    _LISTENER_ENDS_WITHIN,
+                )
+
+    # Hatchet's worker waits for ever for a listener process to hear that it is to stop, if that was killed or hangs.
+
+    def _stop_listener_action_loops(self) -> None:
+        stop_listening(self)
+
+    def _terminate_processes(self) -> None:
+        end_listeners(self, _LISTENER_ENDS_WITHIN)
 
     def _setup_signal_handlers(self) -> None:
         """Leave the signals alone until `start`: a worker that is only made, or runs beside a program, has none."""
@@ -132,6 +159,8 @@ class HatchetWorker(WorkerContext, Worker):
             try:
                 await self._begin()
             except BaseException:
+                self._leaving = True
+                await self._end()
                 self._beside = None
                 raise
             self._beside = stack.pop_all()
@@ -160,18 +189,22 @@ class HatchetWorker(WorkerContext, Worker):
         """Start Hatchet's worker in a thread, and wait until it listens."""
         self._thread = threading.Thread(target=self._run, name="mageflow-hatchet-worker", daemon=True)
         self._thread.start()
-        while self.status is not WorkerStatus.HEALTHY:
-            if not self._thread.is_alive():
-                raise ConfigurationError(
-                    "the Hatchet worker could not start; its log says why (most often: the server cannot be reached, "
-                    "or it refuses the declaration of a task)"
-                )
-            await asyncio.sleep(_LOOK_EVERY)
+        await self._while(self._thread, _DOES_NOT_LISTEN)
+        if not self._thread.is_alive():
+            raise ConfigurationError(
+                "the Hatchet worker could not start; its log says why (most often: the server cannot be reached, "
+                "or it refuses the declaration of a task)"
+            )
         self._know_tasks()
+
+    async def _while(self, thread: threading.Thread, statuses: tuple[WorkerStatus, ...]) -> None:
+        """Wait while Hatchet's worker has one of these, and its thread has not ended."""
+        while thread.is_alive() and self.status in statuses:  # noqa: ASYNC110 - no event of the SDK's tells it
+            await asyncio.sleep(_LOOK_EVERY)
 
     def _run(self) -> None:
         try:
-            Worker.start(self)
+            self._listen()
         except SystemExit:
             logger.debug("the Hatchet worker has ended")
         except Exception:
@@ -191,11 +224,15 @@ class HatchetWorker(WorkerContext, Worker):
 
     async def _end(self) -> None:
         """End Hatchet's worker: its runs have ended by now."""
-        loop, thread = loop_of(self), self._thread
-        if loop is None or thread is None or not thread.is_alive():
+        thread = self._thread
+        if thread is None:
+            return
+        await self._while(thread, _BEGINS)  # it cannot be ended before
+        loop = loop_of(self)
+        if loop is None or not thread.is_alive():
             return
         asyncio.run_coroutine_threadsafe(self.exit_gracefully(), loop)  # it stops its loop, and so never answers
-        await asyncio.to_thread(thread.join, self._settings.grace + _ENDS_WITHIN)
+        await asyncio.to_thread(thread.join, self._settings.grace + _ENDS_WITHIN + _LISTENER_ENDS_WITHIN)
         if thread.is_alive():
             logger.error("the Hatchet worker %s did not end: a run of Hatchet's own still executes", self.name)
 

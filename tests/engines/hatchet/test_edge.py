@@ -14,6 +14,7 @@ pytest.importorskip("hatchet_sdk", reason="pip install 'mageflow[hatchet]'")
 from hatchet_sdk import Context, Hatchet, Worker
 from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
+from hatchet_sdk.worker.action_listener_process import worker_action_listener_process
 from hatchet_sdk.worker.runner.runner import Runner
 
 from tests.engines.hatchet.fake import FakeServer
@@ -30,6 +31,8 @@ MOVED = "this release of hatchet-sdk has moved it: see mageflow/engines/hatchet/
         (BaseWorkflow, "_get_workflow_input", ["self", "ctx"]),
         (Standalone, "__init__", ["self", "workflow", "task"]),
         (Worker, "_setup_signal_handlers", ["self"]),
+        (Worker, "_stop_listener_action_loops", ["self"]),
+        (Worker, "_terminate_processes", ["self"]),
         (Worker, "exit_gracefully", ["self"]),
         (Context, "_set_cancellation_flag", ["self"]),
     ],
@@ -48,10 +51,23 @@ def test_a_method_is_where_it_was(owner: type[Any], name: str, parameters: list[
         (Runner.step_run_callback, "t._validators.step_output"),
         (BaseWorkflow.to_proto, 'self._config.input_validator.core_schema.get("cls")'),
         (Worker.__init__, "self._setup_signal_handlers()"),
+        (Worker.exit_gracefully, "self._stop_listener_action_loops()"),
+        (Worker._exit_forcefully, "self._terminate_processes()"),
+        (Worker.exit_gracefully, "self._event_queue.put(STOP_LOOP)"),
+        (Worker._aio_start, "self._action_listener_process = self._start_action_listener("),
+        (worker_action_listener_process, "stop_event=stop_event"),
     ],
 )
 def test_the_sdk_reads_what_the_engine_has_put_there(reader: Any, text: str) -> None:
     assert text in inspect.getsource(reader), MOVED
+
+
+def test_a_worker_has_the_attributes_by_which_its_listener_is_ended(fake: FakeServer) -> None:
+    worker = fake.client().worker("w", workflows=[])
+    assert worker._action_listener_process is worker._durable_action_listener_process is None, MOVED
+    assert worker._durable_event_queue is None, MOVED
+    assert not worker._stop_listener_event.is_set(), MOVED
+    assert worker._event_queue.empty(), MOVED
 
 
 def test_a_declared_task_has_the_attributes_that_are_read(fake: FakeServer) -> None:

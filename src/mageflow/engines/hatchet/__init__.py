@@ -21,8 +21,10 @@ from mageflow.engines.hatchet.sdk import (
     StubsClient,
     WorkersClient,
     client_of,
+    end_listeners,
     loop_of,
     slots_of,
+    stop_listening,
 )
 
 __all__ = [
@@ -33,8 +35,10 @@ __all__ = [
     "StubsClient",
     "WorkersClient",
     "client_of",
+    "end_listeners",
     "followed",
     "loop_of",
     "seconds",
     "slots_of",
+    "stop_listening",
 ]

@@ -8,9 +8,12 @@ of them against the installed SDK, so that a release that moves one is found bef
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import inspect
+import threading
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
 from typing import TYPE_CHECKING, Annotated, Any
 
 from hatchet_sdk import Context, Hatchet, Worker
@@ -20,6 +23,7 @@ from hatchet_sdk.runnables.task import Task
 from hatchet_sdk.runnables.workflow import BaseWorkflow, Standalone
 from hatchet_sdk.utils.slots import normalize_slot_config, resolve_worker_slot_config
 from hatchet_sdk.utils.timedelta_to_expression import expr_to_timedelta
+from hatchet_sdk.utils.typing import STOP_LOOP
 from pydantic import TypeAdapter
 
 from mageflow.engines.hatchet.envelope import as_output, is_envelope, resolving
@@ -34,12 +38,18 @@ __all__ = [
     "adopt",
     "client_of",
     "dependencies",
+    "end_listeners",
     "entry_signature",
     "expr_to_timedelta",
+    "listeners_of",
     "loop_of",
     "show_message",
     "slots_of",
+    "stop_listening",
 ]
+
+_HEARD_WITHIN = 5.0
+"""Seconds that a listener process may take to hear that it is to stop."""
 
 
 class DeclaredTask(Task[Any, Any]):
@@ -83,6 +93,50 @@ def show_message(ctx: Context, message: Mapping[str, Any]) -> None:
 def loop_of(worker: Worker) -> asyncio.AbstractEventLoop | None:
     """Give the event loop that a worker has made, once it has."""
     return worker._loop
+
+
+def listeners_of(worker: Worker) -> list[BaseProcess]:
+    """Give the processes that listen for a worker, of those that live: one, or two with a server before slot types."""
+    started = (worker._action_listener_process, worker._durable_action_listener_process)
+    return [process for process in started if process is not None and process.is_alive()]
+
+
+def stop_listening(worker: Worker) -> None:
+    """Tell the processes that listen for a worker to take nothing more.
+
+    Setting the event waits for those that wait for it to wake up: for ever, where one was killed or hangs.
+    """
+    if listeners_of(worker):
+        telling = threading.Thread(target=worker._stop_listener_event.set, name="mageflow-hatchet-stop", daemon=True)
+        telling.start()
+        telling.join(_HEARD_WITHIN)
+
+
+def end_listeners(worker: Worker, within: float) -> list[int | None]:
+    """End the processes that listen for a worker whose work has ended; give the ids of those that had to be killed.
+
+    Hatchet's worker tells them to stop, and leaves it to the end of the program to wait for them, which has no limit.
+    One that has put actions on a queue that nobody reads any more waits as long itself, once they are more than a pipe
+    holds; and one whose server is gone tries for minutes to send what it has.
+
+    Args:
+        worker: its loop does not run any more.
+        within: seconds that each of them has.
+    """
+    listeners = listeners_of(worker)
+    stop_listening(worker)
+    for queue in (worker._event_queue, worker._durable_event_queue):
+        if queue is not None and listeners:
+            with contextlib.suppress(ValueError):  # it is closed: they have been told
+                queue.put(STOP_LOOP)
+    killed: list[int | None] = []
+    for process in listeners:
+        process.join(within)
+        if process.is_alive():
+            process.kill()
+            process.join()
+            killed.append(process.pid)
+    return killed
 
 
 def client_of(hatchet: Hatchet) -> Any:
