@@ -106,6 +106,7 @@ def exit_code(worker: HatchetWorker) -> int | None:
 
 async def test_a_listener_that_stops_when_it_is_told_to_is_left_to_it(place: Place) -> None:
     async with place.hatchet, place.worker(obedient) as worker:
+        await until_it_waits(worker)
         assert exit_code(worker) is None
     assert exit_code(worker) == 0
 
