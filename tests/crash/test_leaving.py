@@ -148,7 +148,6 @@ async def test_a_cancel_from_another_process_is_heard_before_the_next_beat(worke
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the system's account of a process is read as Linux has it")
 async def test_an_idle_worker_takes_less_than_a_hundredth_of_a_core(workers: Workers) -> None:
-    """Of a core that counts to a million in 0.05 s; of a slower one, as many times as much."""
     worker = workers.worker()
     await workers.ready(worker)
     seconds = 4.0
@@ -158,15 +157,7 @@ async def test_an_idle_worker_takes_less_than_a_hundredth_of_a_core(workers: Wor
     await until(lambda: time.monotonic() > begun + seconds)
     share = (cpu_seconds(worker.pid) - before) / (time.monotonic() - begun)
     print(f"an idle worker takes {share:.2%} of a core")
-    assert share < 0.01 * max(1.0, min(seconds_of_counting() for _ in range(5)) / 0.05)
-
-
-def seconds_of_counting() -> float:
-    """Give the time on the core that it takes to count to a million."""
-    begun = time.thread_time()
-    for _ in range(1_000_000):
-        pass
-    return time.thread_time() - begun
+    assert share < 0.01
 
 
 BESIDE = """\
