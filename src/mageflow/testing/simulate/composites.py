@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from mageflow.core.records import Control, RunRecord
-from mageflow.core.runs import REMOVED_TASK
 from mageflow.core.status import RunStatus
 from mageflow.testing.simulate.ledger import Ledger
 
@@ -36,8 +35,9 @@ class Composites:
         self._hold(run.place < parent.tally.made, "members are made in their order", of)
         told_off = run.status is RunStatus.CANCELLED
         stopped = self._ledger.is_stopping(parent) or self._ledger.is_broken(parent)
-        beside = (each for each in self._ledger.members(parent) if each.task == REMOVED_TASK)
-        stopped = stopped and not any(each.created_at == run.created_at for each in beside)  # and made before that
+        # One that failed as it was made (it was removed, or its first step was) stops none that was made with it.
+        failed = (each for each in self._ledger.members(parent) if each.status is RunStatus.FAILED)
+        stopped = stopped and not any(each.created_at == each.ended_at == run.created_at for each in failed)
         begins = self._ledger.control(parent) is Control.NONE and not stopped
         by_now = not told_off or parent.status.is_terminal
         self._hold(begins or told_off or run.status.is_terminal, "what is held or stopped makes no member", of)
