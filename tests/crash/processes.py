@@ -18,7 +18,7 @@ __all__ = ["APP", "LONG", "PATIENCE", "Standstill", "Workers", "cpu_seconds", "u
 
 ROOT = Path(__file__).resolve().parents[2]
 APP = "tests.crash.program:mage"
-PATIENCE = 40.0
+PATIENCE = 60.0
 _LOOK_EVERY = 0.005
 _STANDSTILL = 0.05
 LONG = bool(os.environ.get("LONG_TESTS"))

@@ -22,6 +22,7 @@ from mageflow import ConfigurationError, Mageflow
 from mageflow.engines.hatchet import sdk
 from mageflow.hatchet import HatchetMageflow, HatchetWorker
 from mageflow.hatchet import worker as worker_module
+from tests.crash.processes import until
 from tests.engines.hatchet.fake import FakeServer
 from tests.engines.hatchet.listening import deaf, obedient
 
@@ -83,13 +84,6 @@ def place(monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
     place = Place(monkeypatch)
     yield place
     place.close()
-
-
-async def until(condition: Callable[[], Any]) -> None:
-    """Wait until something holds of another thread or process."""
-    async with asyncio.timeout(60):
-        while not condition():  # noqa: ASYNC110 - no event of this loop tells it
-            await asyncio.sleep(0.01)
 
 
 async def until_it_waits(worker: HatchetWorker) -> None:

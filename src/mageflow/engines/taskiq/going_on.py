@@ -13,6 +13,7 @@ from mageflow.core.records import RunRecord
 from mageflow.engines.taskiq.labels import carried_labels
 from mageflow.engines.taskiq.listening import Listening
 from mageflow.engines.taskiq.sending import Sending
+from mageflow.errors import MageflowError
 from mageflow.ports.engine import Delivered, Handler, Inject
 
 __all__ = ["GoingOn"]
@@ -121,5 +122,5 @@ class GoingOn:
 async def _let_go(handler: Handler, run: str) -> None:
     try:
         await handler.let_go(run)
-    except Exception:
+    except MageflowError:
         logger.exception("run %s could not be given up; it is when this worker leaves", run)

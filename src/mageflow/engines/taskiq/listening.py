@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 from typing import Any
 
 from taskiq import AckableMessage, AsyncBroker, BrokerMessage
@@ -109,31 +109,33 @@ class Listening:
         while self._handed:
             self._handed.popleft()[1]()
 
-    def _give_back(self, message: Message) -> Awaitable[None]:
+    def _give_back(self, message: Message) -> asyncio.Task[None]:
         """Give a message back to the broker that nobody here can begin."""
         giving = asyncio.create_task(self._send(message))
         self._returns.add(giving)
-        giving.add_done_callback(self._returns.discard)
+        giving.add_done_callback(self._end_return)
         return giving
+
+    def _end_return(self, giving: asyncio.Task[None]) -> None:
+        self._returns.discard(giving)
+        if not giving.cancelled() and (error := giving.exception()) is not None:
+            logger.error("a message that came when no more was to be received could not be given back", exc_info=error)
 
     async def _send(self, message: Message) -> None:
         data = message.data if isinstance(message, AckableMessage) else message
-        try:
-            parsed = self._broker.formatter.loads(data)
-            await self._broker.kick(
-                BrokerMessage(task_id=parsed.task_id, task_name=parsed.task_name, message=data, labels=parsed.labels)
-            )
-            if isinstance(message, AckableMessage):
-                await maybe_awaitable(message.ack())
-        except Exception:
-            logger.exception("a message that came when no more was to be received could not be given back")
+        parsed = self._broker.formatter.loads(data)
+        await self._broker.kick(
+            BrokerMessage(task_id=parsed.task_id, task_name=parsed.task_name, message=data, labels=parsed.labels)
+        )
+        if isinstance(message, AckableMessage):
+            await maybe_awaitable(message.ack())
 
 
 class _Source:
     """A broker's own listener. What it was asked for is waited for, while something else may be given."""
 
     def __init__(
-        self, messages: AsyncGenerator[Message, None], give_back: Callable[[Message], Awaitable[None]]
+        self, messages: AsyncGenerator[Message, None], give_back: Callable[[Message], asyncio.Task[None]]
     ) -> None:
         self._messages = messages
         self._give_back = give_back
@@ -175,7 +177,7 @@ class _Source:
     async def close(self) -> None:
         await self.stop()
         if self.has_come:
-            await self._give_back(self.take())
+            await asyncio.wait((self._give_back(self.take()),))
         await self._messages.aclose()
 
     def _note(self, coming: asyncio.Task[Message]) -> None:
